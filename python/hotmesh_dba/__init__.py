@@ -1,0 +1,67 @@
+"""Prunes the databases of HotMesh, a durable-workflow engine for PostgreSQL.
+
+    from hotmesh_dba import DBA
+
+    dba = DBA("postgresql://app@localhost/app")
+    dba.prune("myapp", expire="30 days", attributes=True)
+
+`DBA` and `AsyncDBA` mirror the routines of the PostgreSQL extension hotmesh_dba, in which the work
+is done. Every error is a `HotMeshDBAError`.
+"""
+
+from hotmesh_dba import extension
+from hotmesh_dba.aio import AsyncDBA
+from hotmesh_dba.client import DBA
+from hotmesh_dba.errors import (
+    AmbiguousOverload,
+    Cancelled,
+    ConnectionFailed,
+    DependentObjects,
+    ExtensionFilesMissing,
+    HotMeshDBAError,
+    InstallFailed,
+    InvalidAppId,
+    InvalidOption,
+    Locked,
+    NotDeployed,
+    NotHotMesh,
+    NotInstalled,
+    PermissionDenied,
+    ReadOnly,
+    UnknownApp,
+    UntrustedInstaller,
+    VersionMismatch,
+    WrongIsolation,
+)
+from hotmesh_dba.models import Action, App, Preview, PruneResult
+
+__version__ = extension.version()
+
+__all__ = [
+    "DBA",
+    "Action",
+    "AmbiguousOverload",
+    "App",
+    "AsyncDBA",
+    "Cancelled",
+    "ConnectionFailed",
+    "DependentObjects",
+    "ExtensionFilesMissing",
+    "HotMeshDBAError",
+    "InstallFailed",
+    "InvalidAppId",
+    "InvalidOption",
+    "Locked",
+    "NotDeployed",
+    "NotHotMesh",
+    "NotInstalled",
+    "PermissionDenied",
+    "Preview",
+    "PruneResult",
+    "ReadOnly",
+    "UnknownApp",
+    "UntrustedInstaller",
+    "VersionMismatch",
+    "WrongIsolation",
+    "__version__",
+]

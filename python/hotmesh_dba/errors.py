@@ -1,0 +1,194 @@
+"""An exception class per cause, and the one place where database errors become them."""
+
+# ruff: noqa: N818 - the names say the cause; that they are errors, the base class says
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+
+class HotMeshDBAError(Exception):
+    """Base of every error this package raises; also the class of errors that have no own one.
+
+    ``str()`` of it holds message, detail and hint, each on its own line. Where the database
+    raised it, ``__cause__`` is the `psycopg.Error`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        """One line that says what is wrong."""
+        self.sqlstate = sqlstate
+        """The five-character SQLSTATE, or None where the error is not the server's."""
+        self.detail = detail
+        """More about it, or None."""
+        self.hint = hint
+        """What to do about it, or None."""
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        lines += [f"DETAIL: {self.detail}"] if self.detail else []
+        lines += [f"HINT: {self.hint}"] if self.hint else []
+        return "\n".join(lines)
+
+
+class ConnectionFailed(HotMeshDBAError):
+    """The server cannot be reached, refused the login, or went away."""
+
+
+class NotInstalled(HotMeshDBAError):
+    """The database has no hotmesh_dba, neither as an extension nor as a plain install."""
+
+
+class ExtensionFilesMissing(HotMeshDBAError):
+    """CREATE EXTENSION found no files of hotmesh_dba on the server."""
+
+
+class InstallFailed(HotMeshDBAError):
+    """The extension's files could not be copied to where PostgreSQL looks for them."""
+
+
+class VersionMismatch(HotMeshDBAError):
+    """The database's hotmesh_dba and this package do not work together."""
+
+
+class UntrustedInstaller(HotMeshDBAError):
+    """A plain install that belongs to a role which this one has no reason to trust."""
+
+
+class InvalidAppId(HotMeshDBAError):
+    """The app id is empty or has characters that no app id has (42602)."""
+
+
+class UnknownApp(HotMeshDBAError):
+    """There is no such app; the hint names the known ones (3F000)."""
+
+
+class NotHotMesh(HotMeshDBAError):
+    """The schema exists, but it is not HotMesh's (42809)."""
+
+
+class InvalidOption(HotMeshDBAError):
+    """A window, flag or limit that makes no sense (22023, 22004, 22007, 22008, 22015)."""
+
+
+class PermissionDenied(HotMeshDBAError):
+    """A privilege is missing; the hint is the GRANT to type (42501)."""
+
+
+class ReadOnly(HotMeshDBAError):
+    """The transaction is read-only, or the server is a standby (25006)."""
+
+
+class WrongIsolation(HotMeshDBAError):
+    """Stripping needs READ COMMITTED, and the transaction is stricter (25001)."""
+
+
+class Locked(HotMeshDBAError):
+    """Somebody else holds a lock that was not given up in time; the detail says who (55P03)."""
+
+
+class DependentObjects(HotMeshDBAError):
+    """Something depends on an old ``prune`` that had to be dropped (2BP01)."""
+
+
+class AmbiguousOverload(HotMeshDBAError):
+    """A ``prune`` of unknown origin would make calls ambiguous (42725)."""
+
+
+class NotDeployed(HotMeshDBAError):
+    """Stripping was asked for, but the app has no column ``pruned_at`` yet (55000)."""
+
+
+class Cancelled(HotMeshDBAError):
+    """The call was cancelled by a user or by statement_timeout (57014)."""
+
+
+# What these say is true whoever raised them.
+_ANYWHERE: dict[str, type[HotMeshDBAError]] = {
+    "25006": ReadOnly,
+    "42501": PermissionDenied,
+    "55P03": Locked,
+    "57014": Cancelled,
+    "3D000": ConnectionFailed,
+    "53300": ConnectionFailed,
+    "57P01": ConnectionFailed,
+    "57P02": ConnectionFailed,
+    "57P03": ConnectionFailed,
+}
+
+# These have the meaning named here only where hotmesh_dba raised them: a trigger of the user's may
+# raise 22023 or 55000 for reasons of its own.
+_OURS: dict[str, type[HotMeshDBAError]] = {
+    "22004": InvalidOption,
+    "22007": InvalidOption,
+    "22008": InvalidOption,
+    "22015": InvalidOption,
+    "22023": InvalidOption,
+    "25001": WrongIsolation,
+    "2BP01": DependentObjects,
+    "3F000": UnknownApp,
+    "42602": InvalidAppId,
+    "42725": AmbiguousOverload,
+    "42809": NotHotMesh,
+    "55000": NotDeployed,
+}
+
+
+# PostgreSQL gives no hint where it cannot read a window.
+_HINTS = dict.fromkeys(
+    ("22007", "22008", "22015"), "A window is a timedelta or an interval such as '7 days'."
+)
+
+
+def translate(error: psycopg.Error) -> HotMeshDBAError:
+    """Return the error of ours for a psycopg one, which becomes its ``__cause__``."""
+    diag = error.diag
+    first, _, rest = str(error).strip().partition("\n")
+    translated = _class_of(error)(
+        diag.message_primary or first or type(error).__name__,
+        sqlstate=error.sqlstate,
+        detail=diag.message_detail if diag.message_primary else rest.strip() or None,
+        hint=diag.message_hint or _HINTS.get(error.sqlstate or ""),
+    )
+    translated.__cause__ = error
+    return translated
+
+
+def _class_of(error: psycopg.Error) -> type[HotMeshDBAError]:
+    state = error.sqlstate
+    if state is None:
+        lost = isinstance(error, psycopg.OperationalError)
+        return ConnectionFailed if lost else HotMeshDBAError
+    if state[:2] in ("08", "28"):
+        return ConnectionFailed
+    if _raised_by_us(error) and state in _OURS:
+        return _OURS[state]
+    return _ANYWHERE.get(state, HotMeshDBAError)
+
+
+def _raised_by_us(error: psycopg.Error) -> bool:
+    """Whether the innermost place is one of our routines, or the call itself (a cast)."""
+    context = error.diag.context or ""
+    innermost, nested, _ = context.partition("\n")
+    in_a_routine = "PL/" in innermost  # a name, the same in every language of the messages
+    return " hotmesh_dba." in innermost if in_a_routine else not nested
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Turn every psycopg error that leaves the block into one of ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error

@@ -1,0 +1,109 @@
+-- A table of an app, or NULL where it is missing or lacks one of the columns (then it is somebody else's).
+CREATE OR REPLACE FUNCTION hotmesh_dba._table(app_schema name, table_name name, columns name[])
+RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid::regclass
+    FROM pg_class c
+    WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = _table.app_schema)
+      AND c.relname = _table.table_name
+      AND c.relkind IN ('r', 'p')
+      AND (SELECT count(*)
+           FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attname = ANY (_table.columns) AND NOT a.attisdropped)
+          = cardinality(_table.columns)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._jobs(app_schema name) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}') $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._attributes(app_schema name) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}') $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_migrated(app_schema name) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL $$;
+
+-- A table with all its partitions. Not by pg_partition_tree: it waits for whoever has locked one of them.
+CREATE OR REPLACE FUNCTION hotmesh_dba._tree(root regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE tree AS (
+        SELECT root AS relation
+        UNION ALL
+        SELECT h.inhrelid::regclass FROM pg_inherits h JOIN tree t ON h.inhparent = t.relation
+    )
+    SELECT t.relation FROM tree t
+$$;
+
+-- Installed by CREATE EXTENSION? A plain install has no such row, and its routines belong to a common role.
+CREATE OR REPLACE FUNCTION hotmesh_dba._extension() RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT e.oid FROM pg_extension e WHERE e.extname = 'hotmesh_dba' $$;
+
+-- Does deleting a job surely take its attributes along? Not so in a session that skips triggers, nor after
+-- an interrupted pg_restore that left the foreign key's triggers disabled (seen: every attribute an orphan).
+CREATE OR REPLACE FUNCTION hotmesh_dba._cascade_is_intact(jobs regclass, attributes regclass)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE fk AS (
+        SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
+        FROM pg_constraint c
+        WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0
+        UNION ALL
+        SELECT c.oid, c.confdeltype, c.convalidated, false
+        FROM pg_constraint c
+        JOIN fk ON c.conparentid = fk.oid
+    )
+    SELECT current_setting('session_replication_role') <> 'replica'
+       AND count(*) FILTER (WHERE fk.is_root) = 1
+       AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
+       AND NOT EXISTS (SELECT FROM pg_trigger t
+                       WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
+    FROM fk
+$$;
+
+-- The index (pruned_at) WHERE pruned_at IS NULL of a table, whatever its name; one that is not valid is a build
+-- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
+-- pg_get_expr would wait for whoever has locked the table.
+CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT i.indexrelid::regclass
+    FROM pg_index i
+    WHERE i.indrelid = relation AND i.indisvalid = valid
+      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+    LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hotmesh_dba'::regnamespace AND p.proname = 'prune'
+$$;
+
+-- Does this function hang on hotmesh_dba.prune by its body, and (unless installed plainly) on the extension by its mark?
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_wrapper(overload oid, prune oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_depend d
+                   WHERE d.classid = 'pg_proc'::regclass AND d.objid = overload
+                     AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = prune)
+       AND (hotmesh_dba._extension() IS NULL
+            OR EXISTS (SELECT FROM pg_depend d
+                       WHERE d.classid = 'pg_proc'::regclass AND d.objid = overload AND d.deptype = 'x'
+                         AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = hotmesh_dba._extension()))
+$$;

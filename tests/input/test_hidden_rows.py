@@ -1,0 +1,99 @@
+"""Policies and triggers of the user that hide or keep rows: nothing is left half done or unsaid."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import errors
+
+from tests.conftest import Connect, NewRole
+from tests.deploy.observe import one, run, warnings_of
+from tests.support.server import Connection
+
+STRIP = "SELECT marked_pruned, stripped_attributes FROM myapp.prune('0 s', false, false, true)"
+ARTIFACTS = (
+    "SELECT count(*) FROM myapp.jobs_attributes WHERE type NOT IN ('jdata', 'udata', 'jmark')"
+)
+MARKED = "SELECT count(*) FROM myapp.jobs WHERE pruned_at IS NOT NULL"
+
+
+@pytest.fixture
+def pruner(conn: Connection, role: NewRole, full: str) -> str:
+    """A role that may prune the app and no more."""
+    name = role("pruner")
+    run(
+        conn,
+        f"GRANT USAGE ON SCHEMA {full} TO {name};"
+        f"GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA {full} TO {name};"
+        f"GRANT UPDATE (pruned_at) ON {full}.jobs TO {name}",
+    )
+    return name
+
+
+def test_hidden_attributes_are_not_left_on_marked_jobs(
+    conn: Connection, connect: Connect, pruner: str
+) -> None:
+    before = one(conn, ARTIFACTS), one(conn, MARKED)
+    run(conn, "ALTER TABLE myapp.jobs_attributes ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(errors.InsufficientPrivilege) as refused:
+        run(connect(pruner), STRIP)
+    assert refused.value.diag.message_detail
+    assert f"ALTER ROLE {pruner} BYPASSRLS" in str(refused.value.diag.message_hint)
+    assert (one(conn, ARTIFACTS), one(conn, MARKED)) == before
+
+    run(conn, f"ALTER ROLE {pruner} BYPASSRLS")
+    marked, stripped = run(connect(pruner), STRIP)[0]
+    assert marked > 0
+    assert stripped > 0
+
+
+def test_a_policy_for_deletion_is_enough_to_delete(
+    conn: Connection, connect: Connect, pruner: str
+) -> None:
+    run(
+        conn,
+        "ALTER TABLE myapp.jobs ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY look ON myapp.jobs FOR SELECT USING (true);"
+        "CREATE POLICY remove ON myapp.jobs FOR DELETE USING (true)",
+    )
+    due = one(conn, "SELECT count(*) FROM myapp.jobs WHERE expired_at < now()")
+    assert due > 0
+    assert one(connect(pruner), "SELECT deleted_jobs FROM myapp.prune('0 s')") == due
+
+
+def test_a_job_whose_mark_a_trigger_swallows_keeps_its_attributes(
+    conn: Connection, full: str
+) -> None:
+    due = "SELECT count(*) FROM myapp.jobs WHERE status = 0 AND is_live AND pruned_at IS NULL"
+    jobs = one(conn, due)
+    run(
+        conn,
+        f"CREATE FUNCTION {full}.swallow() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.entity = ''book'' THEN RETURN NULL; END IF; RETURN NEW; END';"
+        f"CREATE TRIGGER swallow BEFORE UPDATE ON {full}.jobs"
+        f" FOR EACH ROW EXECUTE FUNCTION {full}.swallow()",
+    )
+    books = one(conn, due + " AND entity = 'book'")
+    artifacts = (
+        "SELECT count(*) FROM myapp.jobs_attributes a JOIN myapp.jobs j ON j.id = a.job_id"
+        " WHERE j.status = 0 AND j.is_live AND j.entity = 'book' AND a.type = 'adata'"
+    )
+    kept = one(conn, artifacts)
+    assert books > 0
+    assert kept > 0
+    warned = warnings_of(conn)
+    marked, _ = run(conn, STRIP)[0]
+    assert marked == jobs - books
+    assert one(conn, artifacts) == kept
+    assert len(warned) >= books
+
+
+def test_without_the_types_that_stay_nothing_is_stripped(conn: Connection, full: str) -> None:
+    before = one(conn, "SELECT count(*) FROM myapp.jobs_attributes")
+    for label in ("jdata", "udata", "jmark"):
+        run(conn, f"ALTER TYPE {full}.type_enum RENAME VALUE '{label}' TO 'x{label}'")
+    with pytest.raises(errors.WrongObjectType) as refused:
+        run(conn, STRIP)
+    assert refused.value.diag.message_detail
+    assert refused.value.diag.message_hint
+    assert one(conn, "SELECT count(*) FROM myapp.jobs_attributes") == before
+    assert one(conn, MARKED) == 0

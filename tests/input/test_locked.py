@@ -1,0 +1,102 @@
+"""Tables and rows that somebody else has locked."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.conftest import Connect, NewRole
+from tests.deploy.observe import background, contents, one, pid, run, wait_blocked
+from tests.input.refusing import nothing_changed, refuses
+from tests.support.server import Connection
+
+PRUNE = "SELECT * FROM myapp.prune('7 days', true, true, true)"
+
+# Seconds: "a few", with room for a slow machine.
+BOUND = 10
+
+
+@pytest.mark.parametrize(
+    "table", ["jobs", "jobs_part_3", "jobs_attributes", "engine_streams", "signal_registry"]
+)
+def test_a_locked_table_is_not_waited_for_long(
+    conn: Connection, connect: Connect, role: NewRole, full: str, table: str
+) -> None:
+    name = role("locker")
+    run(
+        conn,
+        f"GRANT USAGE ON SCHEMA {full} TO {name};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {full} TO {name}",
+    )
+    holder, caller = connect(name), connect()
+    run(caller, "SET statement_timeout = '25s'")  # for a prune that has no bound of its own
+    # Looking at the rows is a wait of the test's own, so it is done without the lock.
+    with nothing_changed(conn, full):
+        run(holder, f"BEGIN; LOCK TABLE {full}.{table} IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
+        said = refuses(caller, "55P03", PRUNE)
+        assert time.monotonic() - begun < BOUND
+        assert str(pid(holder)) in said
+        assert name in said
+        run(holder, "ROLLBACK")
+    assert run(caller, PRUNE)[0][0] > 0
+
+
+def test_a_lock_that_goes_in_time_is_waited_for(
+    conn: Connection, connect: Connect, full: str
+) -> None:
+    expected = run(conn, "SELECT * FROM hotmesh_dba.preview('myapp', '7 days', true, true, true)")
+    holder, caller = connect(), connect()
+    # Room for a slow machine: half of deadlock_timeout is what prune waits.
+    run(caller, "SET deadlock_timeout = '30s'")
+    run(holder, f"BEGIN; LOCK TABLE {full}.jobs IN ACCESS EXCLUSIVE MODE")
+    with background(caller, PRUNE) as task:
+        wait_blocked(conn, pid(caller), pid(holder))
+        run(holder, "ROLLBACK")
+        assert task.result() == [expected[0][:-1]]
+
+
+@pytest.mark.usefixtures("full")
+def test_locked_jobs_are_left_for_the_next_call(conn: Connection, connect: Connect) -> None:
+    counts, options = "SELECT deleted_jobs, marked_pruned", "'7 days', strip_attributes => true"
+    due = f"{counts} FROM hotmesh_dba.preview('myapp', {options})"
+    take = f"{counts} FROM myapp.prune({options})"
+    ((jobs, marks),) = run(conn, due)
+    assert jobs > 2
+    assert marks > 2
+    holder = connect()
+    run(holder, "BEGIN")
+    old = one(
+        holder,
+        "SELECT id FROM myapp.jobs WHERE expired_at < now() - interval '7 days' LIMIT 1 FOR UPDATE",
+    )
+    # KEY SHARE is what an attribute's foreign key takes.
+    live = one(
+        holder,
+        "SELECT id FROM myapp.jobs WHERE status = 0 AND is_live AND pruned_at IS NULL"
+        " AND expired_at > now() LIMIT 1 FOR KEY SHARE",
+    )
+    before = contents(conn, "myapp")["jobs_attributes"]
+    assert run(conn, take) == [(jobs - 1, marks - 1)]
+    assert one(conn, "SELECT count(*) FROM myapp.jobs WHERE id IN (%s, %s)", old, live) == 2
+    kept = contents(conn, "myapp")["jobs_attributes"]
+    for job in (old, live):
+        mine = [row for row in before if str(job) in row]
+        assert mine
+        assert [row for row in kept if str(job) in row] == mine
+    run(holder, "ROLLBACK")
+    assert run(conn, take) == [(1, 1)]
+    assert run(conn, due) == [(0, 0)]
+
+
+def test_messages_that_somebody_locks_are_not_waited_for_long(
+    connect: Connect, conn: Connection, full: str
+) -> None:
+    holder, caller = connect(), connect()
+    with nothing_changed(conn, full):
+        run(holder, f"BEGIN; SELECT 1 FROM {full}.engine_streams FOR UPDATE")
+        said = refuses(caller, "55P03", PRUNE)
+        assert str(pid(holder)) in said
+        run(holder, "ROLLBACK")
+    assert run(caller, PRUNE)[0][2] > 0

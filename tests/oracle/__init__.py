@@ -1,0 +1,1 @@
+"""The oracle: every way to prune against the model of tests/support/model.py."""

@@ -1,0 +1,92 @@
+"""The option list: one declaration, equal to the SQL signature, exact in its values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from hotmesh_dba import DBA, AsyncDBA, InvalidOption
+from hotmesh_dba.options import OPTIONS, arguments
+from tests.support.server import Connection
+
+
+def test_the_list_is_the_sql_signature(conn: Connection) -> None:
+    rows = conn.execute(
+        """
+        SELECT a.name, a.type::regtype::text
+        FROM pg_catalog.pg_proc p, unnest(p.proargnames[2:13], (p.proargtypes::oid[])[1:12])
+             WITH ORDINALITY AS a (name, type, place)
+        WHERE p.oid = 'hotmesh_dba.prune'::regproc ORDER BY a.place
+        """
+    ).fetchall()
+    declared = [(o.name, o.type.replace("bool", "boolean")) for o in OPTIONS.values()]
+    assert rows == declared
+
+
+def test_the_defaults_shown_are_the_servers(conn: Connection) -> None:
+    rows = conn.execute(
+        """
+        SELECT pg_catalog.pg_get_function_arg_default(p.oid, n)
+        FROM pg_catalog.pg_proc p, generate_series(2, 13) n
+        WHERE p.oid = 'hotmesh_dba.prune'::regproc ORDER BY n
+        """
+    ).fetchall()
+    for (expression,), (name, option) in zip(rows, OPTIONS.items(), strict=True):
+        same = conn.execute(
+            f"SELECT ({expression})::{option.type} IS NOT DISTINCT FROM %s::{option.type}",
+            [option.default],
+        ).fetchone()
+        assert same == (True,), name
+
+
+@pytest.mark.parametrize("method", ["prune", "preview"])
+def test_both_clients_show_every_option_with_its_default(method: str) -> None:
+    shown = inspect.signature(getattr(DBA(""), method)).parameters
+    assert inspect.signature(getattr(AsyncDBA(""), method)).parameters == shown
+    for name, option in OPTIONS.items():
+        assert shown[name].default == option.default
+        assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("style", ["postgres", "sql_standard", "iso_8601"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(days=400, hours=23, microseconds=999_999),
+        timedelta(weeks=5200, seconds=1),
+        timedelta(hours=-1),
+        timedelta(days=-3, microseconds=7),
+    ],
+    ids=str,
+)
+def test_a_timedelta_arrives_exactly(conn: Connection, style: str, window: timedelta) -> None:
+    conn.execute(f"SET intervalstyle = {style}")
+    _, values = arguments({"expire": window})
+    row = conn.execute(
+        "SELECT extract(epoch FROM w) * 1000000 FROM (SELECT %s::interval) s (w)", values
+    ).fetchone()
+    assert row is not None
+    assert row[0] == window // timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"expire": 7}, {"expire": True}, {"jobs": 1}, {"signals": "yes"}, {"retention": "7 days"}],
+    ids=str,
+)
+def test_a_wrong_type_or_name_is_a_type_error(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(options))):
+        DBA("").prune("myapp", **options)
+
+
+def test_a_single_name_is_not_taken_for_its_letters() -> None:
+    call: Callable[..., Any] = DBA("").preview
+    with pytest.raises(InvalidOption) as caught:
+        call("myapp", entities="book")
+    assert caught.value.hint == "Write entities=['book']."

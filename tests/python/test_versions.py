@@ -1,0 +1,168 @@
+"""This package beside other versions of the extension, and beside plain installs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+import hotmesh_dba as h
+from hotmesh_dba import DBA, extension
+from tests.conftest import Database, NewApp, NewDatabase, NewRole
+from tests.support.layout import create_app
+from tests.support.server import Connection, PrivateServer
+
+SET_VERSION = "UPDATE pg_catalog.pg_extension SET extversion = %s WHERE extname = 'hotmesh_dba'"
+
+
+@pytest.mark.parametrize("version", ["1.0.7", "1.1.0", "1.2.3"])
+def test_the_same_major_version_works(
+    dba: DBA, conn: Connection, filled: str, version: str
+) -> None:
+    conn.execute(SET_VERSION, [version])
+    assert dba.deploy(filled)
+    assert dba.prune(filled).jobs == 2
+    row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'hotmesh_dba'")
+    assert row.fetchone() == (version,), "a newer extension is left as it is"
+
+
+@pytest.mark.parametrize("version", ["0.9.9", "2.0.0"])
+@pytest.mark.parametrize("name", ["prune", "preview", "undeploy"])
+def test_another_major_version_is_refused(
+    dba: DBA, conn: Connection, filled: str, version: str, name: str
+) -> None:
+    conn.execute(SET_VERSION, [version])
+    with pytest.raises(h.VersionMismatch) as caught:
+        getattr(dba, name)(filled)
+    assert version in caught.value.message
+    assert h.__version__ in caught.value.message
+    assert caught.value.hint
+
+
+def test_deploy_refuses_a_newer_major_version(dba: DBA, conn: Connection, filled: str) -> None:
+    conn.execute(SET_VERSION, ["2.0.0"])
+    with pytest.raises(h.VersionMismatch, match=r"2\.0\.0"):
+        dba.deploy(filled)
+
+
+@contextmanager
+def older_files(server: PrivateServer, *, path: bool) -> Iterator[None]:
+    """A made-up 0.9.9 on the server, with the path from there to this version or without."""
+    this = extension.version()
+    [script] = [p for p in extension.scripts() if p.name == f"hotmesh_dba--{this}.sql"]
+    text = script.read_text()
+    old = server.share_extension_dir / "hotmesh_dba--0.9.9.sql"
+    step = server.share_extension_dir / f"hotmesh_dba--0.9.9--{this}.sql"
+    old.write_text(text.replace(f"'{this}'", "'0.9.9'"))
+    old.chmod(0o644)
+    if path:
+        step.write_text(
+            "CREATE OR REPLACE FUNCTION hotmesh_dba.version() RETURNS text LANGUAGE sql IMMUTABLE"
+            f" SET search_path = pg_catalog, pg_temp AS $$ SELECT '{this}'::text $$;\n"
+        )
+        step.chmod(0o644)
+    try:
+        yield
+    finally:
+        old.unlink()
+        step.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def older(new_database: NewDatabase) -> Database:
+    """A database with an app, to be given an older extension."""
+    database = new_database()
+    with closing(database.connect()) as conn:
+        create_app(conn, "myapp")
+    return database
+
+
+def test_deploy_updates_an_older_extension(server: PrivateServer, older: Database) -> None:
+    with older_files(server, path=True), closing(older.connect()) as conn:
+        conn.execute("CREATE EXTENSION hotmesh_dba VERSION '0.9.9'")
+        actions = DBA(older.conninfo()).deploy("myapp")
+        assert (actions[0].action, actions[0].object) == (
+            "updated",
+            f"extension hotmesh_dba {h.__version__}",
+        )
+        assert conn.execute("SELECT hotmesh_dba.version()").fetchone() == (h.__version__,)
+        assert DBA(older.conninfo()).deploy("myapp") == []
+
+
+def test_an_update_without_a_path_says_so(server: PrivateServer, older: Database) -> None:
+    with older_files(server, path=False), closing(older.connect()) as conn:
+        conn.execute("CREATE EXTENSION hotmesh_dba VERSION '0.9.9'")
+        with pytest.raises(h.VersionMismatch) as caught:
+            DBA(older.conninfo()).deploy("myapp")
+        assert "extension install" in (caught.value.hint or "")
+
+
+def test_an_update_that_the_server_has_no_files_for_is_not_tried(
+    db: Database,
+    conn: Connection,
+    app: NewApp,
+    role: NewRole,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = role("owner")
+    conn.execute(f"GRANT CREATE ON DATABASE {db.name} TO {owner}")
+    schema = app("theirs", owner=owner)
+    monkeypatch.setattr(extension, "version", lambda: "1.1.0")
+    # The owner of the app may not update the extension, and has no need to.
+    actions = DBA(db.conninfo(owner)).deploy(schema)
+    assert actions
+    assert "updated" not in {action.action for action in actions}
+
+
+def test_a_server_without_the_files(server: PrivateServer, older: Database) -> None:
+    control = server.share_extension_dir / extension.CONTROL
+    hidden = control.with_suffix(".hidden")
+    control.rename(hidden)
+    try:
+        with pytest.raises(h.ExtensionFilesMissing) as caught:
+            DBA(older.conninfo()).deploy("myapp")
+    finally:
+        hidden.rename(control)
+    assert caught.value.sqlstate in ("0A000", "58P01")
+    assert "hotmesh-dba extension sql --format plain" in (caught.value.hint or "")
+
+
+def test_a_plain_install_is_used_as_it_is(older: Database) -> None:
+    with closing(older.connect()) as conn:
+        conn.execute(extension.sql("plain"))
+        dba = DBA(older.conninfo())
+        assert [a.object for a in dba.deploy("myapp") if "extension" in a.object] == []
+        assert dba.prune("myapp").jobs == 0
+        row = conn.execute("SELECT count(*) FROM pg_extension WHERE extname = 'hotmesh_dba'")
+        assert row.fetchone() == (0,)
+
+
+def test_an_older_plain_install_is_refused(older: Database) -> None:
+    text = extension.sql("plain").replace(f"'{extension.version()}'", "'0.9.9'")
+    with closing(older.connect()) as conn:
+        conn.execute(text)
+    with pytest.raises(h.VersionMismatch) as caught:
+        DBA(older.conninfo()).deploy("myapp")
+    assert "extension sql --format plain" in (caught.value.hint or "")
+
+
+def test_a_superuser_runs_no_strangers_routines(older: Database, role: NewRole) -> None:
+    stranger = role("stranger")
+    with closing(older.connect()) as conn:
+        conn.execute(
+            f"""
+            CREATE TABLE public.ran ();
+            GRANT INSERT ON public.ran TO PUBLIC;
+            CREATE SCHEMA hotmesh_dba AUTHORIZATION {stranger};
+            GRANT USAGE ON SCHEMA hotmesh_dba TO PUBLIC;
+            CREATE FUNCTION hotmesh_dba.version() RETURNS text LANGUAGE sql AS $$
+                INSERT INTO public.ran DEFAULT VALUES; SELECT '1.0.0'; $$
+            """
+        )
+        dba = DBA(older.conninfo())
+        for call in (dba.apps, lambda: dba.prune("myapp"), lambda: dba.deploy("myapp")):
+            with pytest.raises(h.UntrustedInstaller) as caught:
+                call()
+            assert stranger in caught.value.message
+        assert conn.execute("SELECT count(*) FROM public.ran").fetchone() == (0,)

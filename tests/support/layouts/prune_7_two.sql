@@ -1,0 +1,47 @@
+-- 0.11: the same call over the two stream tables; this one finds no pruned_at to mark.
+CREATE FUNCTION {schema}.prune(
+  retention interval DEFAULT '7 days',
+  prune_jobs boolean DEFAULT true,
+  prune_streams boolean DEFAULT true,
+  strip_attributes boolean DEFAULT false,
+  entity_list text[] DEFAULT NULL,
+  prune_transient boolean DEFAULT false,
+  keep_hmark boolean DEFAULT false
+) RETURNS TABLE (
+  deleted_jobs bigint, deleted_streams bigint, stripped_attributes bigint,
+  deleted_transient bigint, marked_pruned bigint
+)
+LANGUAGE plpgsql AS $fn$
+DECLARE
+  v_workers bigint;
+BEGIN
+  deleted_jobs := 0; deleted_streams := 0; stripped_attributes := 0;
+  deleted_transient := 0; marked_pruned := 0;
+  IF prune_jobs THEN
+    DELETE FROM {schema}.jobs AS j
+     WHERE j.expired_at < now() - retention
+       AND (entity_list IS NULL OR j.entity = ANY (entity_list));
+    GET DIAGNOSTICS deleted_jobs = ROW_COUNT;
+  END IF;
+  IF prune_transient THEN
+    DELETE FROM {schema}.jobs AS j WHERE j.entity IS NULL AND j.expired_at < now() - retention;
+    GET DIAGNOSTICS deleted_transient = ROW_COUNT;
+  END IF;
+  IF prune_streams THEN
+    DELETE FROM {schema}.engine_streams AS s WHERE s.expired_at < now() - retention;
+    GET DIAGNOSTICS deleted_streams = ROW_COUNT;
+    DELETE FROM {schema}.worker_streams AS s WHERE s.expired_at < now() - retention;
+    GET DIAGNOSTICS v_workers = ROW_COUNT;
+    deleted_streams := deleted_streams + v_workers;
+  END IF;
+  IF strip_attributes THEN
+    DELETE FROM {schema}.jobs_attributes AS a USING {schema}.jobs AS j
+     WHERE j.id = a.job_id AND j.status = 0 AND j.is_live
+       AND (entity_list IS NULL OR j.entity = ANY (entity_list))
+       AND a.type NOT IN ('jdata', 'udata', 'jmark')
+       AND NOT (keep_hmark AND a.type = 'hmark');
+    GET DIAGNOSTICS stripped_attributes = ROW_COUNT;
+  END IF;
+  RETURN NEXT;
+END
+$fn$;
