@@ -38,7 +38,8 @@ END
 $$;
 
 -- HotMesh's SDK may be deploying at this very moment: what two CREATE OR REPLACE at once give (XX000, 23505)
--- passes, and so does a lock that somebody holds for a moment.
+-- passes, but not soon where it does so all the time, and no lock keeps it out; hence many short tries, out of
+-- step with its own. A lock that somebody holds is waited for, a few times.
 CREATE OR REPLACE FUNCTION hotmesh_dba.deploy(app_id text, trust_installer boolean DEFAULT false)
 RETURNS TABLE (action text, object text, statements text)
 LANGUAGE plpgsql VOLATILE ROWS 10
@@ -47,21 +48,26 @@ AS $$
 DECLARE
     v_schema name := hotmesh_dba.app_schema(app_id);
     v_plan   hotmesh_dba._action[];
+    v_waits  int := 0;
 BEGIN
     PERFORM hotmesh_dba._check_writable();
     PERFORM hotmesh_dba._check_deployer(v_schema);
     PERFORM hotmesh_dba._check_unknown_overloads(v_schema);
-    FOR v_try IN 1 .. 5 LOOP
+    FOR v_try IN 1 .. 60 LOOP
         BEGIN
             v_plan := hotmesh_dba._deploy_once(v_schema, trust_installer);
             RETURN QUERY SELECT p.* FROM unnest(v_plan) p;
             RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected OR internal_error OR unique_violation THEN
-            IF v_try = 5 AND SQLSTATE IN ('XX000', '23505') THEN
-                RAISE;
-            END IF;
-            PERFORM pg_sleep(v_try * 0.02);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                v_waits := v_waits + 1;
+                EXIT WHEN v_waits = 5;
+            WHEN internal_error OR unique_violation THEN
+                IF v_try = 60 THEN
+                    RAISE;
+                END IF;
         END;
+        PERFORM pg_sleep(random() * 0.05);
     END LOOP;
     PERFORM hotmesh_dba._raise_locked(v_schema, 'deploy');
 END
