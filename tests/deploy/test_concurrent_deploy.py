@@ -74,10 +74,11 @@ def test_beside_an_sdk_that_deploys_all_the_time(
     thread = threading.Thread(target=prune_all_the_time)
     thread.start()
     try:
+        wait_until("the SDK's first round", lambda: rounds > 0)
         for _ in range(40):
-            seen = rounds
-            wait_until("one more round of the SDK", lambda seen=seen: rounds > seen)
             deploy(conn, "myapp")
+        deployed_by = rounds
+        wait_until("the SDK still at it", lambda: rounds > deployed_by)
     finally:
         stop.set()
         thread.join()
