@@ -52,6 +52,21 @@ BEGIN
 END
 $$;
 
+-- A setting of the session that is on or off, and off where it is not set.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_set(setting text) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN coalesce(nullif(current_setting(setting, true), '')::boolean, false);
+EXCEPTION WHEN invalid_text_representation THEN
+    RAISE EXCEPTION '% must be on or off: %', setting, quote_literal(current_setting(setting))
+        USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = 'It is a setting of this session, or of its role or database.',
+              HINT = format('SET %s = off;', setting);
+END
+$$;
+
 -- The arguments of one call, resolved and validated once. Cutoffs are fixed here and shared by every step.
 CREATE OR REPLACE FUNCTION hotmesh_dba._resolve(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
@@ -78,6 +93,7 @@ BEGIN
     v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention', coalesce(engine_streams_retention, retention));
     v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention', coalesce(worker_streams_retention, retention));
     v_options.signals_until := now();
+    v_options.disable_triggers := hotmesh_dba._is_set('hotmesh_dba.disable_triggers');
     v_options.app_schema := hotmesh_dba.app_schema(app_id);
     PERFORM hotmesh_dba._check_schema_usage(v_options.app_schema);
     IF v_options.strip AND NOT hotmesh_dba._is_migrated(v_options.app_schema) THEN

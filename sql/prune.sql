@@ -1,7 +1,6 @@
 -- A batch that meets a lock gives way (its subtransaction sets free what it had locked) and tries again a few
 -- times; then the whole call fails, and nothing is half done.
-CREATE OR REPLACE FUNCTION hotmesh_dba._run_step_patiently(
-    app_schema name, step hotmesh_dba._step, max_rows bigint, skip uuid[])
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch_patiently(app_schema name, lane hotmesh_dba._lane, max_rows bigint)
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -9,7 +8,7 @@ AS $$
 BEGIN
     FOR v_try IN 1 .. 5 LOOP
         BEGIN
-            RETURN hotmesh_dba._run_step(step, max_rows, skip);
+            RETURN hotmesh_dba._run_batch(lane, max_rows, true);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             PERFORM pg_sleep(v_try * 0.02);
         END;
@@ -18,11 +17,13 @@ BEGIN
 END
 $$;
 
--- How many jobs (or rows) the next batch may take. Only the mark of the strip takes locks that pile up.
-CREATE OR REPLACE FUNCTION hotmesh_dba._batch_bound(step hotmesh_dba._step) RETURNS bigint
+-- How many rows the next batch may take. Only the mark of the strip takes locks that pile up, and only by its trigger.
+CREATE OR REPLACE FUNCTION hotmesh_dba._batch_bound(lane hotmesh_dba._lane, workers int DEFAULT 1) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN step.name = 'strip' THEN hotmesh_dba._lock_room() END $$;
+AS $$
+    SELECT CASE WHEN (lane.step).name = 'strip' AND NOT lane.triggers_off THEN hotmesh_dba._lock_room() / workers END
+$$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_remaining(app_schema name, remaining bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -68,25 +69,27 @@ DECLARE
     v_options hotmesh_dba._options;
     v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
     v_step    hotmesh_dba._step;
+    v_lane    hotmesh_dba._lane;
     v_bound   bigint;
     v_outcome hotmesh_dba._outcome;
-    v_skipped uuid[] := '{}';
 BEGIN
     remaining := 0;
     PERFORM hotmesh_dba._check_writable();
     v_options := hotmesh_dba._resolve(
         app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
-    PERFORM hotmesh_dba._check_step_privileges(s, true) FROM hotmesh_dba._steps(v_options) s;
+    PERFORM hotmesh_dba._check_steps(v_options);
 
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
-        LOOP
-            v_bound := hotmesh_dba._batch_bound(v_step);
-            EXIT WHEN v_bound = 0;
-            v_outcome := hotmesh_dba._run_step_patiently(v_options.app_schema, v_step, v_bound, v_skipped);
-            v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
-            v_skipped := v_skipped || v_outcome.skipped;
-            EXIT WHEN v_outcome.finished;
+        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l LOOP
+            LOOP
+                v_bound := hotmesh_dba._batch_bound(v_lane);
+                EXIT WHEN v_bound = 0;
+                v_outcome := hotmesh_dba._run_batch_patiently(v_options.app_schema, v_lane, v_bound);
+                v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
+                v_lane := v_outcome.lane;
+                EXIT WHEN v_outcome.finished;
+            END LOOP;
         END LOOP;
         IF v_step.name = 'strip' THEN
             remaining := hotmesh_dba._count_due(v_step, NULL);

@@ -30,15 +30,15 @@ AS $$
     ), step AS (
         SELECT s.*, app.jobs, app.attributes
         FROM app, LATERAL (VALUES
-            (1, 'jobs',           options.jobs,           app.jobs,    'id',              't.expired_at < $1' || app.of_entity, options.jobs_before),
-            (2, 'transient',      options.transient,      app.jobs,    'id',              't.expired_at < $1 AND t.entity IS NULL', options.jobs_before),
-            (3, 'engine_streams', options.engine_streams, app.engine,  'stream_name, id', 't.expired_at < $1', options.engine_before),
-            (4, 'engine_streams', options.engine_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''ENGINE''', options.engine_before),
-            (5, 'worker_streams', options.worker_streams, app.worker,  'stream_name, id', 't.expired_at < $1', options.worker_before),
-            (6, 'worker_streams', options.worker_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''WORKER''', options.worker_before),
-            (7, 'strip',          options.strip,          app.jobs,    'id',              't.status = 0 AND t.is_live AND t.pruned_at IS NULL' || app.of_entity, options.jobs_before),
-            (8, 'signals',        options.signals,        app.signals, 'key',             't.expiry <= $1', options.signals_until)
-        ) AS s (ordinal, name, wanted, relation, key_columns, row_filter, before)
+            (1, 'jobs',           options.jobs,           app.jobs,    'id',              't.expired_at < $1' || app.of_entity, options.jobs_before, 'expired_at'),
+            (2, 'transient',      options.transient,      app.jobs,    'id',              't.expired_at < $1 AND t.entity IS NULL', options.jobs_before, 'expired_at'),
+            (3, 'engine_streams', options.engine_streams, app.engine,  'stream_name, id', 't.expired_at < $1', options.engine_before, 'expired_at'),
+            (4, 'engine_streams', options.engine_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''ENGINE''', options.engine_before, 'expired_at'),
+            (5, 'worker_streams', options.worker_streams, app.worker,  'stream_name, id', 't.expired_at < $1', options.worker_before, 'expired_at'),
+            (6, 'worker_streams', options.worker_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''WORKER''', options.worker_before, 'expired_at'),
+            (7, 'strip',          options.strip,          app.jobs,    'id',              't.status = 0 AND t.is_live AND t.pruned_at IS NULL' || app.of_entity, options.jobs_before, NULL),
+            (8, 'signals',        options.signals,        app.signals, 'key',             't.expiry <= $1', options.signals_until, 'expiry')
+        ) AS s (ordinal, name, wanted, relation, key_columns, row_filter, before, mark_column)
         WHERE s.wanted AND s.relation IS NOT NULL
     )
     SELECT s.ordinal, s.name, s.relation, s.key_columns, s.row_filter, s.before, options.entity_list,
@@ -46,7 +46,8 @@ AS $$
             FROM step e
             WHERE e.relation = s.relation AND s.relation = s.jobs AND e.ordinal < s.ordinal),
            CASE WHEN s.relation = s.jobs THEN s.attributes END,
-           CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END
+           CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END,
+           s.mark_column::name
     FROM step s
     ORDER BY s.ordinal
 $$;

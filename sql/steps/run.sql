@@ -1,15 +1,53 @@
--- One bounded batch of any step; whoever removes rows calls this.
-CREATE OR REPLACE FUNCTION hotmesh_dba._run_step(step hotmesh_dba._step, max_rows bigint, skip uuid[])
+-- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
+-- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN CASE
-        WHEN step.name IN ('jobs', 'transient') THEN hotmesh_dba._delete_jobs(step, max_rows)
-        WHEN step.name = 'strip' THEN hotmesh_dba._strip_jobs(step, max_rows, skip)
-        ELSE hotmesh_dba._delete_rows(step, max_rows)
-    END;
+    IF (lane).way IS NULL THEN
+        lane := hotmesh_dba._probe(lane);
+    END IF;
+    IF (lane).due = 0 THEN
+        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
+        RETURN hotmesh_dba._delete_by_key(lane, max_rows);
+    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+        BEGIN
+            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
+                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+        EXCEPTION WHEN OTHERS THEN
+            -- Somebody has locked a row there, or one cannot go: the others are chosen around it.
+            RETURN hotmesh_dba._run_chosen(lane, max_rows);
+        END;
+    END IF;
+    RETURN hotmesh_dba._run_chosen(lane, max_rows);
+END
+$$;
+
+-- A batch of rows that are first chosen, then taken.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_chosen(lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_pages   CONSTANT bigint := 4096;      -- read by a batch that finds little: some milliseconds
+    v_choice  hotmesh_dba._choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
+    v_outcome hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, NULL);
+BEGIN
+    IF v_choice.tids IS NOT NULL THEN
+        v_outcome := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._take(v_choice.lane, v_choice.ids)
+                          ELSE hotmesh_dba._take(v_choice.lane, v_choice.tids) END;
+    END IF;
+    lane := v_choice.lane;
+    lane.skip := (lane).skip || v_outcome.skipped;
+    v_outcome.lane := lane;
+    -- By marks, a batch that took nothing would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
+    RETURN v_outcome;
 END
 $$;
 

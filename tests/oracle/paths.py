@@ -88,25 +88,30 @@ def async_client(session: Session, options: Options) -> Result:
 def a_row_at_a_time(session: Session, options: Options) -> Result:
     """The steps that every face shares, each driven with the smallest bound there is."""
     arguments = options.arguments()
-    steps = sql.SQL("SELECT s.name, s::text FROM hotmesh_dba._steps(hotmesh_dba._resolve({})) s")
+    lanes = sql.SQL(
+        "SELECT s.name, l::text FROM hotmesh_dba._steps(hotmesh_dba._resolve({})) s,"
+        " hotmesh_dba._lanes(s, false) l"
+    )
     found = session.execute(
-        steps.format(sql.SQL(", ").join([sql.SQL("%s"), *map(_cast, arguments)])),
+        lanes.format(sql.SQL(", ").join([sql.SQL("%s"), *map(_cast, arguments)])),
         [SCHEMA, *arguments.values()],
     )
     counts = dict.fromkeys((name.name for name in fields(Counts)), 0)
-    for name, step in found:
-        for taken, attributes in _batches(session, step):
+    for name, lane in found:
+        for taken, attributes in _batches(session, lane):
             counts[COUNTED[name]] += taken
             counts["stripped_attributes"] += attributes
     counts["deleted_streams"] = counts["deleted_engine_streams"] + counts["deleted_worker_streams"]
     return Result(Counts(**counts))
 
 
-def _batches(session: Session, step: str) -> Iterator[tuple[int, int]]:
+def _batches(session: Session, lane: str) -> Iterator[tuple[int, int]]:
     finished = False
     while not finished:
-        [(taken, attributes, skipped, finished)] = session.execute(
-            "SELECT o.* FROM hotmesh_dba._run_step(%s::hotmesh_dba._step, 1, '{}') o", [step]
+        [(taken, attributes, skipped, finished, lane)] = session.execute(
+            "SELECT o.taken, o.attributes, o.skipped, o.finished, o.lane::text"
+            " FROM hotmesh_dba._run_batch(%s::hotmesh_dba._lane, 1, false) o",
+            [lane],
         )
         assert not skipped
         assert taken <= 1, "a step takes no more than its bound"
@@ -208,6 +213,7 @@ ALTER TABLE "My App".jobs_attributes ADD FOREIGN KEY (job_id) REFERENCES "My App
 
 BY_EXPIRY = Triggers(by_expiry=True)
 SILENT = Triggers(fire=False)
+DISABLED = Triggers(fire=False, replaced=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,19 @@ PATHS: dict[str, Path] = {
     "DBA": Path(client, client_look),
     "AsyncDBA": Path(async_client, async_client_look, is_async=True),
     "steps, a row at a time": Path(a_row_at_a_time, preview=None),
+    "a row at a time, by blocks": Path(
+        a_row_at_a_time, preview=None, before="SET LOCAL hotmesh_dba.way = blocks"
+    ),
+    "a row at a time, by keys": Path(
+        a_row_at_a_time, preview=None, before="SET LOCAL hotmesh_dba.way = keys"
+    ),
+    "function, by blocks": Path(preview=None, before="SET LOCAL hotmesh_dba.way = blocks"),
+    "function, by keys": Path(preview=None, before="SET LOCAL hotmesh_dba.way = keys"),
+    "function, triggers disabled": Path(
+        preview=None,
+        before="SET LOCAL hotmesh_dba.disable_triggers = on",
+        triggers=DISABLED,
+    ),
     "plain install": Path(wrapper, preview=None, plain=True),
     "one table of streams": Path(layout="pre-0.10", places=ONE_TABLE, triggers=BY_EXPIRY),
     "streams left over": Path(layout="mixture", places=ENGINE_AND_WORKER + ONE_TABLE),

@@ -47,7 +47,7 @@ MUTANTS = {
     "a signal lives on its expiry": Mutant(r"'t\.expiry <= \$1'", "'t.expiry < $1'"),
     "a stale mark is stripped again": Mutant(r" AND t\.pruned_at IS NULL'", "'"),
     "the engine's window for workers": Mutant(
-        r"options\.worker_before\)", "options.engine_before)"
+        r"options\.worker_before, 'expired_at'\)", "options.engine_before, 'expired_at')"
     ),
     "failed jobs are stripped": Mutant(r"'t\.status = 0 AND", "'t.status <= 0 AND"),
 }

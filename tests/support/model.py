@@ -144,11 +144,13 @@ class Triggers:
 
     Attributes:
         fire: False in a session whose session_replication_role is replica.
+        replaced: where none fires, the strip itself recomputes is_live (disable_triggers).
         by_expiry: the layouts before 0.11 ask expired_at, and not is_live, which job is live.
     """
 
     fire: bool = True
     by_expiry: bool = False
+    replaced: bool = False
 
     def refuse(self, job: Job, jobs: Iterable[Job], now: datetime) -> bool:
         """Whether the mark fails because another live job has the same key."""
@@ -160,7 +162,7 @@ class Triggers:
 
     def mark(self, job: Job, now: datetime) -> Job:
         """The row after its mark: is_live is computed anew, whatever it said."""
-        is_live = lives(job, now) if self.fire else job.is_live
+        is_live = lives(job, now) if self.fire or self.replaced else job.is_live
         return replace(job, pruned_at=now, is_live=is_live)
 
 

@@ -1,0 +1,216 @@
+-- One transaction of a run: a batch, or a moment's wait, or its end. All of a run's logic is here, for a procedure that
+-- commits can neither fix its search_path nor catch an error.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._over_budget(run hotmesh_dba._run) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN clock_timestamp() >= (run).ends_at THEN 'max_runtime'
+                WHEN (run).taken >= (run).max_rows THEN 'max_rows' END
+$$;
+
+-- Every lane is done: was anything left?
+CREATE OR REPLACE FUNCTION hotmesh_dba._conclude(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_skipped bigint := (SELECT sum(cardinality(l.skip)) FROM unnest((run).lanes) l);
+    v_locked  bigint := (SELECT sum(l.locked) FROM unnest((run).lanes) l);
+BEGIN
+    IF (run).sqlstate IS NULL AND v_skipped > 0 THEN
+        run.sqlstate := '09000';    -- triggered_action_exception
+        run.message := format('%s rows of app "%s" cannot be removed', v_skipped, (run).app);
+        run.detail := 'A WARNING named each of them; everything else that was due is gone.';
+        run.hint := 'Mend or delete those rows by hand; see hotmesh_dba.run for the record.';
+    END IF;
+    RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NOT NULL THEN 'error' WHEN v_locked > 0 THEN 'locked' END);
+END
+$$;
+
+-- On to the next lane. One of the same step begins with the size that this one ended with.
+CREATE OR REPLACE FUNCTION hotmesh_dba._leave_lane(run hotmesh_dba._run, lane hotmesh_dba._lane, finished boolean)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_next hotmesh_dba._lane := (run).lanes[(run).current + 1];
+BEGIN
+    lane.finished := finished;
+    lane.queue := NULL;
+    run.lanes[(run).current] := lane;
+    run.current := (run).current + 1;
+    IF ((v_next).step).name = ((lane).step).name THEN
+        v_next.size := (lane).size;
+        run.lanes[(run).current] := v_next;
+    END IF;
+    RETURN run;
+END
+$$;
+
+-- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
+-- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
+-- meanwhile are left to the next run.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_pass(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_bound    CONSTANT bigint := 1000;
+    v_free     bigint := hotmesh_dba._count_lane(lane, 1, true);
+    v_left     bigint;
+BEGIN
+    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
+        lane.passes := (lane).passes + 1;
+        lane.taken := 0;
+        lane.way := NULL;
+        lane.next_tid := '(0,0)';
+        lane.next_mark := '-infinity';
+        lane.queue := NULL;
+        run.lanes[(run).current] := lane;
+        RETURN run;
+    END IF;
+    v_left := hotmesh_dba._count_lane(lane, c_bound, false);
+    IF ((lane).step).name = 'strip' THEN
+        v_left := greatest(0, v_left - hotmesh_dba._count_lane(lane, c_bound, true));
+    END IF;
+    lane.locked := greatest((lane).locked, v_left);
+    RETURN hotmesh_dba._leave_lane(run, lane, true);
+END
+$$;
+
+-- A batch met a lock, and has given way. It is tried again, smaller each time and after a while; then its rows are left,
+-- and it goes on behind them. Where that does not help either, the rest of the table is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._give_way(run hotmesh_dba._run, lane hotmesh_dba._lane, tried bigint)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+BEGIN
+    lane.setbacks := (lane).setbacks + 1;
+    lane.size := greatest(1, tried / 4);
+    run.resume_at := clock_timestamp() + (lane).setbacks * (0.02 + 0.03 * random()) * interval '1 second';
+    IF (lane).setbacks < 5 THEN
+        run.lanes[(run).current] := lane;
+        RETURN run;
+    END IF;
+
+    IF (lane).given_up < 3 AND (lane).way IS NOT NULL AND (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
+        BEGIN
+            v_choice := hotmesh_dba._choose(lane, (lane).size, 4096);
+            lane := v_choice.lane;
+            lane.locked := (lane).locked + coalesce(cardinality(v_choice.tids), 0);
+            lane.given_up := (lane).given_up + 1;
+            lane.setbacks := 0;
+            run.lanes[(run).current] := lane;
+            RETURN CASE WHEN v_choice.finished THEN hotmesh_dba._leave_lane(run, lane, true) ELSE run END;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;
+        END;
+    END IF;
+    lane.locked := greatest(1, (lane).locked);
+    RETURN hotmesh_dba._leave_lane(run, lane, false);
+END
+$$;
+
+-- A step that fails does not keep the others from running; its own other lanes are left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_step(run hotmesh_dba._run, step_name text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    run.failed_steps := (run).failed_steps || step_name;
+    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
+END
+$$;
+
+-- The first error is the run's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_error(
+    run hotmesh_dba._run, sqlstate_of text, message text, detail text, hint text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).sqlstate IS NULL THEN
+        run.sqlstate := sqlstate_of;
+        run.message := message;
+        run.detail := nullif(detail, '');
+        run.hint := nullif(hint, '');
+    END IF;
+    RETURN run;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane    hotmesh_dba._lane := (run).lanes[(run).current];
+    v_step    text := ((v_lane).step).name;
+    v_begun   timestamptz := clock_timestamp();
+    v_wal     pg_lsn := pg_current_wal_insert_lsn();
+    v_rows    bigint;
+    v_outcome hotmesh_dba._outcome;
+    v_detail  text;
+    v_hint    text;
+    v_elapsed interval;
+BEGIN
+    IF v_step = ANY ((run).failed_steps) THEN
+        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    END IF;
+    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
+    v_rows := hotmesh_dba._batch_rows(run, v_lane);
+    BEGIN
+        v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+        v_elapsed := clock_timestamp() - v_begun;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
+        WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+            RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
+    END;
+
+    v_lane := v_outcome.lane;
+    v_lane.size := hotmesh_dba._next_size(v_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    v_lane.setbacks := 0;
+    v_lane.taken := (v_lane).taken + v_outcome.taken;
+    run.lanes[(run).current] := v_lane;
+    run.taken := (run).taken + v_outcome.taken;
+    PERFORM hotmesh_dba._record_batch(run, v_step, v_outcome, v_elapsed);
+    run.resume_at := clock_timestamp() + hotmesh_dba._pause_after(run, v_begun, v_wal);
+    IF (run).max_replica_lag IS NOT NULL AND hotmesh_dba._replayed((run).replay_lsn) THEN
+        run.replay_lsn := pg_current_wal_insert_lsn();
+        run.replay_since := clock_timestamp();
+    END IF;
+    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, v_lane) ELSE run END;
+END
+$$;
+
+-- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_reason text;
+BEGIN
+    PERFORM hotmesh_dba._take_run_locks(run);
+    v_reason := hotmesh_dba._over_budget(run);
+    IF (run).current > cardinality((run).lanes) THEN
+        RETURN hotmesh_dba._conclude(run);
+    ELSIF v_reason IS NOT NULL THEN
+        RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NULL THEN v_reason ELSE 'error' END);
+    ELSIF NOT hotmesh_dba._throttle(run) THEN
+        RETURN run;
+    END IF;
+    RETURN hotmesh_dba._do_batch(run);
+EXCEPTION WHEN query_canceled THEN
+    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
+    RETURN hotmesh_dba._end_run(run, 'cancelled');
+END
+$$;

@@ -1,0 +1,107 @@
+-- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
+
+-- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
+         + run.deleted_signals + run.marked_pruned
+$$;
+
+-- Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
+-- the very thing we are here against.
+CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE hotmesh_dba.run r
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
+    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+
+    DELETE FROM hotmesh_dba.run r
+    WHERE r.app = app_schema AND r.state <> 'running'
+      AND (r.started_at < now() - interval '90 days'
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 999 LIMIT 1));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._record_batch(
+    run hotmesh_dba._run, step_name text, outcome hotmesh_dba._outcome, elapsed interval) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_counts hotmesh_dba._counts := hotmesh_dba._add((0, 0, 0, 0, 0, 0, 0, 0), step_name, outcome.taken, outcome.attributes);
+BEGIN
+    UPDATE hotmesh_dba.run r
+    SET updated_at = clock_timestamp(),
+        batches = r.batches + 1,
+        longest_batch = greatest(r.longest_batch, elapsed),
+        deleted_jobs = r.deleted_jobs + v_counts.deleted_jobs,
+        deleted_transient = r.deleted_transient + v_counts.deleted_transient,
+        deleted_engine_streams = r.deleted_engine_streams + v_counts.deleted_engine_streams,
+        deleted_worker_streams = r.deleted_worker_streams + v_counts.deleted_worker_streams,
+        deleted_signals = r.deleted_signals + v_counts.deleted_signals,
+        marked_pruned = r.marked_pruned + v_counts.marked_pruned,
+        stripped_attributes = r.stripped_attributes + v_counts.stripped_attributes,
+        cascaded_attributes = r.cascaded_attributes + outcome.cascaded,
+        skipped = r.skipped + cardinality(outcome.skipped)
+    WHERE r.id = (run).id;
+END
+$$;
+
+-- Ends a run: `failed` where anything failed, `stopped` where something due is left, else `completed`.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_run(run hotmesh_dba._run, reason text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    run.ended := true;
+    run.stop_reason := reason;
+    run.remaining := hotmesh_dba._remaining(run);
+    UPDATE hotmesh_dba.run r
+    SET state = CASE WHEN (run).sqlstate IS NOT NULL THEN 'failed' WHEN reason IS NOT NULL THEN 'stopped' ELSE 'completed' END,
+        stop_reason = reason,
+        updated_at = clock_timestamp(),
+        finished_at = clock_timestamp(),
+        remaining = (run).remaining,
+        error_sqlstate = (run).sqlstate,
+        error_message = (run).message,
+        error_detail = (run).detail
+    WHERE r.id = (run).id;
+    RETURN run;
+END
+$$;
+
+-- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+CREATE OR REPLACE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    FROM unnest((run).lanes) l
+$$;
+
+-- What the caller is told once the record is committed: the error, or a warning of what is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._report(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).sqlstate IS NOT NULL THEN
+        RAISE EXCEPTION '%', (run).message
+            USING ERRCODE = (run).sqlstate,
+                  DETAIL = concat_ws(' ', (run).detail,
+                                     format('Run %s of app "%s" removed %s rows before, and they stay removed.',
+                                            (run).id, (run).app, (run).taken)),
+                  HINT = coalesce((run).hint, format('SELECT * FROM hotmesh_dba.run WHERE id = %s; and call it again to go on.', (run).id));
+    ELSIF (run).stop_reason IS NOT NULL THEN
+        RAISE WARNING 'run % of app "%" stopped: %', (run).id, (run).app, (run).stop_reason
+            USING DETAIL = format('%s rows were removed, about %s are left.', (run).taken, (run).remaining),
+                  HINT = 'Call it again to go on.';
+    END IF;
+END
+$$;

@@ -1,0 +1,25 @@
+-- How many rows a batch takes: a number that was given; else what took four fifths of batch_time the last time. Never
+-- more than the lock table holds, nor than max_rows leaves.
+CREATE OR REPLACE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(1, least(coalesce((run).batch_size, lane.size), hotmesh_dba._batch_bound(lane, (run).workers),
+                             (run).max_rows - (run).taken))
+$$;
+
+-- It starts small: nobody knows yet how many attributes a job has.
+CREATE OR REPLACE FUNCTION hotmesh_dba._first_size(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN hotmesh_dba._is_of_jobs(step) THEN 50 ELSE 5000 END::bigint $$;
+
+-- A batch that found less than it might have taken says nothing about a bigger one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next_size(
+    tried bigint, taken bigint, elapsed interval, batch_time interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(1, CASE WHEN f.factor < 1 OR taken >= tried / 2 THEN tried * least(4, greatest(0.1, f.factor)) ELSE tried END)::bigint
+    FROM (SELECT 0.8 * extract(epoch FROM batch_time) / greatest(0.0005, extract(epoch FROM elapsed)) AS factor) f
+$$;

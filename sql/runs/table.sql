@@ -1,0 +1,70 @@
+-- A row a run, updated with every batch and in its transaction, so it says no more and no less than what was done.
+CREATE TABLE hotmesh_dba.run (
+    id                     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id               bigint      NOT NULL,
+    app                    name        NOT NULL,
+    worker                 int         NOT NULL,
+    workers                int         NOT NULL,
+    role                   name        NOT NULL DEFAULT current_user,
+    pid                    int         NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
+    options                jsonb       NOT NULL,
+    jobs_before            timestamptz NOT NULL,
+    engine_before          timestamptz NOT NULL,
+    worker_before          timestamptz NOT NULL,
+    signals_until          timestamptz NOT NULL,
+    triggers_disabled      boolean     NOT NULL,
+    started_at             timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at             timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at            timestamptz,
+    state                  text        NOT NULL DEFAULT 'running'
+                           CHECK (state IN ('running', 'completed', 'stopped', 'failed', 'interrupted')),
+    stop_reason            text,
+    batches                bigint      NOT NULL DEFAULT 0,
+    longest_batch          interval    NOT NULL DEFAULT '0',
+    deleted_jobs           bigint      NOT NULL DEFAULT 0,
+    deleted_transient      bigint      NOT NULL DEFAULT 0,
+    deleted_engine_streams bigint      NOT NULL DEFAULT 0,
+    deleted_worker_streams bigint      NOT NULL DEFAULT 0,
+    deleted_signals        bigint      NOT NULL DEFAULT 0,
+    marked_pruned          bigint      NOT NULL DEFAULT 0,
+    stripped_attributes    bigint      NOT NULL DEFAULT 0,
+    cascaded_attributes    bigint      NOT NULL DEFAULT 0,
+    skipped                bigint      NOT NULL DEFAULT 0,
+    expected               bigint      NOT NULL DEFAULT 0,
+    remaining              bigint,
+    error_sqlstate         text,
+    error_message          text,
+    error_detail           text
+) WITH (fillfactor = 50);
+CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
+
+COMMENT ON TABLE hotmesh_dba.run IS
+'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
+COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.run.worker IS 'Which of the workers, from 1.';
+COMMENT ON COLUMN hotmesh_dba.run.workers IS 'How many share the work.';
+COMMENT ON COLUMN hotmesh_dba.run.role IS 'Who ran it.';
+COMMENT ON COLUMN hotmesh_dba.run.pid IS 'The server process; proof of nothing once the run is over, for pids are used again.';
+COMMENT ON COLUMN hotmesh_dba.run.options IS 'The arguments of the call, by parameter name.';
+COMMENT ON COLUMN hotmesh_dba.run.jobs_before IS 'Cutoff: jobs that expired before it go. Fixed when the run began, shared by its workers.';
+COMMENT ON COLUMN hotmesh_dba.run.engine_before IS 'Cutoff of engine messages.';
+COMMENT ON COLUMN hotmesh_dba.run.worker_before IS 'Cutoff of worker messages.';
+COMMENT ON COLUMN hotmesh_dba.run.signals_until IS 'Cutoff of signals: those whose expiry is no later go.';
+COMMENT ON COLUMN hotmesh_dba.run.triggers_disabled IS 'Whether it ran with disable_triggers.';
+COMMENT ON COLUMN hotmesh_dba.run.updated_at IS 'When its last batch was recorded.';
+COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupted one, its last batch. NULL while it runs.';
+COMMENT ON COLUMN hotmesh_dba.run.state IS
+'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
+COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
+COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
+COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
+COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+
+ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');

@@ -1,0 +1,165 @@
+-- Which rows the next batch takes: up to max_rows (NULL: all), locked where that is possible, so that nobody adds an
+-- attribute to a job (its foreign key wants the row) nor changes it before we are done. A row that somebody else
+-- has locked is passed over. The lane comes back moved on behind them.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._locking_clause(lane hotmesh_dba._lane) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN lane.locks THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_of_jobs(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT step.attributes IS NOT NULL $$;
+
+-- Jobs are told apart by id; other rows by ctid, on a leaf alone. $4 is the lane's skip, which is mostly empty.
+CREATE OR REPLACE FUNCTION hotmesh_dba._not_skipped(lane hotmesh_dba._lane) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN cardinality(lane.skip) = 0 THEN ''
+                WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'AND t.id <> ALL ($4::uuid[])'
+                ELSE 'AND t.ctid <> ALL ($4::tid[])' END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, position_and_order text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT array_agg(c.id), array_agg(c.tid), max(c.mark)
+                   FROM (SELECT %s AS id, t.ctid AS tid, %s AS mark
+                         FROM %s t WHERE %s %s %s LIMIT $3 %s) c',
+                  CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 't.id' ELSE 'NULL::uuid' END,
+                  coalesce('t.' || (lane.step).mark_column, 'NULL::timestamptz'),
+                  lane.relation, (lane.step).row_filter, hotmesh_dba._not_skipped(lane), position_and_order,
+                  hotmesh_dba._locking_clause(lane))
+$$;
+
+-- From next_tid on, in the order of the pages. The bound on pages keeps a batch short where nothing is due for long.
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_by_blocks(lane hotmesh_dba._lane, max_rows bigint, max_pages bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+    v_pages  bigint := hotmesh_dba._pages((lane).relation);
+    v_until  bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, 'AND t.ctid > $5 AND t.ctid < $6')
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip,
+              (lane).next_tid, hotmesh_dba._page_start(v_until);
+    IF cardinality(v_choice.tids) = max_rows THEN
+        lane.next_tid := v_choice.tids[max_rows];
+        v_choice.finished := false;
+    ELSE
+        lane.next_tid := hotmesh_dba._page_start(v_until);
+        v_choice.finished := v_until >= v_pages;
+    END IF;
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._page_of(place tid) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint $$;
+
+-- From next_mark on, oldest first. The mark keeps a batch from walking the index entries of those before it once more,
+-- which lie there dead as long as somebody holds an old snapshot. Rows may share a time, so it includes its own.
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_by_mark(lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, format('AND t.%1$I >= $5 ORDER BY t.%1$I', ((lane).step).mark_column))
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip, (lane).next_mark;
+    v_choice.finished := cardinality(v_choice.tids) < max_rows IS NOT FALSE;
+    lane.next_mark := coalesce(v_mark, (lane).next_mark);
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+-- The strip: no index holds the jobs that are due and no others, so they are looked for once, and taken in slices.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fill_queue(lane hotmesh_dba._lane, max_jobs bigint) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_queue uuid[];
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT array_agg(due.id) FROM (SELECT t.id FROM %s t WHERE %s %s LIMIT $3) due',
+                   (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane))
+        INTO v_queue
+        USING ((lane).step).before, ((lane).step).entity_list, max_jobs, (lane).skip;
+    RETURN coalesce(v_queue, '{}');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_from_queue(lane hotmesh_dba._lane, max_jobs bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_queue  CONSTANT bigint := 20000;
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+    v_size   int;
+BEGIN
+    IF (lane).queue IS NULL THEN
+        lane.queue := hotmesh_dba._fill_queue(lane, CASE WHEN max_jobs IS NOT NULL THEN greatest(c_queue, max_jobs) END);
+    END IF;
+    v_size := least(max_jobs, cardinality((lane).queue));
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, 'AND t.id = ANY ($5)')
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, NULL::bigint, (lane).skip, (lane).queue[1 : v_size];
+    lane.queue := (lane).queue[v_size + 1 :];
+    v_choice.finished := cardinality((lane).queue) = 0;
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose(lane hotmesh_dba._lane, max_rows bigint, max_pages bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE
+        WHEN (lane).way = 'blocks' THEN hotmesh_dba._choose_by_blocks(lane, max_rows, max_pages)
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._choose_from_queue(lane, max_rows)
+        ELSE hotmesh_dba._choose_by_mark(lane, max_rows)
+    END;
+END
+$$;

@@ -1,0 +1,99 @@
+-- How much is due in a lane, and by which way it is found: by bounded looks, never by reading a big table whole.
+
+-- Due rows, counted no further than max_rows, the lane's skipped ones aside.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_lane(lane hotmesh_dba._lane, max_rows bigint, lockable boolean)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s %s LIMIT $3 %s) due',
+                   (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane),
+                   CASE WHEN lockable THEN hotmesh_dba._locking_clause(lane) END)
+        INTO v_count
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip;
+    RETURN v_count;
+END
+$$;
+
+-- Looks at no more than 128 pages, in groups of four spread evenly over the leaf: how many rows are on a full one, and
+-- how many are due on an average one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_groups bigint := least(32, greatest(1, pages / 4));
+    v_page   bigint;
+    v_rows   bigint;
+    v_due    bigint;
+    v_all    bigint := 0;
+BEGIN
+    per_page := 1;
+    PERFORM hotmesh_dba._bound_waiting();
+    FOR v_group IN 0 .. v_groups - 1 LOOP
+        v_page := v_group * pages / v_groups;
+        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE %s) FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4',
+                       ((lane).step).row_filter, (lane).relation)
+            INTO v_rows, v_due
+            USING ((lane).step).before, ((lane).step).entity_list,
+                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + 4);
+        per_page := greatest(per_page, v_rows / 4);
+        v_all := v_all + v_due;
+    END LOOP;
+    due_per_page := v_all::float8 / (v_groups * 4);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._page_start(page bigint) RETURNS tid
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('(%s,0)', least(page, 4294967294))::tid $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._pages(relation regclass) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT pg_relation_size(relation) / current_setting('block_size')::bigint $$;
+
+-- Little is due: along an index, which costs what is due. Much: along the pages, which costs each page once. The
+-- strip has no index that holds due rows alone, and begins anew at its left edge each time, so much is less for it:
+-- reading a leaf once costs next to nothing beside stripping its jobs.
+CREATE OR REPLACE FUNCTION hotmesh_dba._probe(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_few   CONSTANT bigint := 2000;
+    v_pages bigint;
+    v_sample record;
+BEGIN
+    lane.due := hotmesh_dba._count_lane(lane, c_few, false);
+    lane.way := 'index';
+    IF lane.due = c_few AND (lane).is_leaf THEN
+        v_pages := hotmesh_dba._pages((lane).relation);
+        SELECT s.* INTO v_sample FROM hotmesh_dba._sample(lane, v_pages) s;
+        lane.per_page := v_sample.per_page;
+        lane.due := greatest(c_few, (v_sample.due_per_page * v_pages)::bigint);
+        IF v_sample.due_per_page >= 1 OR v_pages <= 1000 OR ((lane).step).name = 'strip' THEN
+            lane.way := 'blocks';
+        END IF;
+    END IF;
+    IF (lane).is_leaf AND hotmesh_dba._forced_way() IS NOT NULL THEN
+        lane.way := hotmesh_dba._forced_way();
+        lane.per_page := coalesce((lane).per_page, 10);
+    END IF;
+    RETURN lane;
+END
+$$;

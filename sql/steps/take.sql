@@ -1,0 +1,75 @@
+-- Removes the chosen rows, whatever their kind.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_role    text := hotmesh_dba._set_replication_role(CASE WHEN (lane).triggers_off THEN 'replica'
+                                                             ELSE current_setting('session_replication_role') END);
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := CASE
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, keys::text[]::uuid[])
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, keys::text[]::uuid[])
+        ELSE hotmesh_dba._delete_chosen(lane, keys::text[]::tid[])
+    END;
+    PERFORM hotmesh_dba._set_replication_role(v_role);
+    RETURN v_outcome;
+END
+$$;
+
+-- May an error have been caused by one row? Not a lock, a missing right, a full disk, a shutdown.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_a_rows_fault(sqlstate_of text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '57', '58', 'XX') $$;
+
+-- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
+-- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
+-- Where a hundred cannot be, it is no row's fault: the error stands.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_half  int := cardinality(keys) / 2;
+    v_left  hotmesh_dba._outcome;
+    v_right hotmesh_dba._outcome;
+BEGIN
+    BEGIN
+        RETURN hotmesh_dba._take_all(lane, keys);
+    EXCEPTION WHEN OTHERS THEN
+        IF NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+            RAISE;
+        END IF;
+        IF v_half = 0 THEN
+            PERFORM hotmesh_dba._warn_of_skipped(lane, keys[1]::text, SQLSTATE, SQLERRM);
+            RETURN ROW(0, 0, 0, ARRAY[keys[1]::text], true, lane)::hotmesh_dba._outcome;
+        END IF;
+    END;
+    v_left := hotmesh_dba._take(lane, keys[: v_half]);
+    lane.skip := (lane).skip || v_left.skipped;
+    v_right := hotmesh_dba._take(lane, keys[v_half + 1 :]);
+    RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
+               v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_skipped(lane hotmesh_dba._lane, key text, sqlstate_of text, reason text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_look text := format('SELECT * FROM %s WHERE %s = %L;', (lane).relation,
+                          CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN 'id' ELSE 'ctid' END, key);
+BEGIN
+    IF ((lane).step).name = 'strip' THEN
+        RAISE WARNING 'job % of % cannot be marked as pruned, so it was not stripped', key, (lane).relation
+            USING ERRCODE = sqlstate_of, DETAIL = reason, HINT = 'See what is wrong with it: ' || v_look;
+    ELSE
+        RAISE WARNING 'row % of % cannot be deleted', key, (lane).relation
+            USING ERRCODE = sqlstate_of, DETAIL = reason, HINT = 'See what is wrong with it: ' || v_look;
+    END IF;
+END
+$$;
