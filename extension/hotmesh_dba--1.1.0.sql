@@ -904,17 +904,19 @@ AS $$
       AND a.attname = CASE WHEN p.partrelid = jobs THEN 'id' ELSE 'job_id' END
 $$;
 
--- The leaf of the attributes table that holds just the attributes of this leaf's jobs; else the whole table.
-CREATE FUNCTION hotmesh_dba._attributes_beside(jobs regclass, remainder text, attributes regclass) RETURNS regclass
+-- The leaves of the attributes table that may be worked in, each beside the leaf of its jobs; none where the tables are
+-- not partitioned alike.
+CREATE FUNCTION hotmesh_dba._attribute_leaves(step hotmesh_dba._step)
+RETURNS TABLE (leaf regclass, remainder text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(min(l.leaf::oid)::regclass, attributes)
-    FROM hotmesh_dba._leaves(attributes) l
-    WHERE l.remainder = _attributes_beside.remainder AND l.is_plain
-      AND hotmesh_dba._hash_alike(jobs, attributes)
-      AND hotmesh_dba._is_like_parent(l.leaf, attributes, 'attributes')
-      AND NOT hotmesh_dba._has_statement_trigger(attributes)
+    SELECT l.leaf, l.remainder
+    FROM hotmesh_dba._leaves(step.attributes) l
+    WHERE l.is_plain AND l.remainder IS NOT NULL
+      AND hotmesh_dba._hash_alike(step.relation, step.attributes)
+      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
+      AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
 $$;
 
 -- Is this schema spread over other nodes by Citus? Then the leaves' pages and statistics are not here.
@@ -957,14 +959,16 @@ RETURNS SETOF hotmesh_dba._lane
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH place AS (
-        SELECT l.number, l.leaf AS relation,
-               hotmesh_dba._attributes_beside(step.relation, l.remainder, step.attributes) AS attributes, true AS is_leaf
-        FROM hotmesh_dba._leaves(step.relation) l
-        WHERE hotmesh_dba._works_in_leaves(step)
+    WITH works AS MATERIALIZED (
+        SELECT hotmesh_dba._works_in_leaves(step) AS in_leaves
+    ), place AS (
+        SELECT l.number, l.leaf AS relation, coalesce(a.leaf, step.attributes) AS attributes, true AS is_leaf
+        FROM works w
+        CROSS JOIN hotmesh_dba._leaves(step.relation) l
+        LEFT JOIN hotmesh_dba._attribute_leaves(step) a ON a.remainder = l.remainder
+        WHERE w.in_leaves
         UNION ALL
-        SELECT 0, step.relation, step.attributes, false
-        WHERE NOT hotmesh_dba._works_in_leaves(step)
+        SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),
@@ -1169,6 +1173,27 @@ BEGIN
 END
 $$;
 
+-- Is anything due in any of the step's tables? One look where there would be one a leaf.
+CREATE FUNCTION hotmesh_dba._is_due(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_is_due boolean;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', step.relation, step.row_filter)
+        INTO v_is_due
+        USING step.before, step.entity_list;
+    RETURN v_is_due;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN true;    -- whoever comes to it will see
+END
+$$;
+
 -- Looks at no more than 128 pages, in groups of four spread evenly over the leaf: how many rows are on a full one, and
 -- how many are due on an average one.
 CREATE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
@@ -1242,6 +1267,24 @@ BEGIN
         lane.per_page := coalesce((lane).per_page, 10);
     END IF;
     RETURN lane;
+END
+$$;
+
+-- The last look at a lane: how much is still due, counted no further than max_rows. Along an index it walks all the dead
+-- entries of what was deleted; where that are so many messages that it would cost a quarter of their deletion it
+-- looks at the sample of pages instead. (Nobody moves a message once it is processed; a job may well be updated.)
+CREATE FUNCTION hotmesh_dba._look_again(lane hotmesh_dba._lane, max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_many CONSTANT bigint := 20000;
+BEGIN
+    IF hotmesh_dba._is_of_jobs((lane).step) OR (lane).way <> 'blocks' OR (lane).taken < c_many
+       OR (SELECT s.due_per_page > 0 FROM hotmesh_dba._sample(lane, hotmesh_dba._pages((lane).relation)) s) THEN
+        RETURN hotmesh_dba._count_lane(lane, max_rows, false);
+    END IF;
+    RETURN 0;
 END
 $$;
 
@@ -1814,6 +1857,7 @@ DECLARE
     v_options hotmesh_dba._options;
     v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
     v_step    hotmesh_dba._step;
+    v_lanes   hotmesh_dba._lane[];
     v_lane    hotmesh_dba._lane;
     v_bound   bigint;
     v_outcome hotmesh_dba._outcome;
@@ -1826,7 +1870,9 @@ BEGIN
     PERFORM hotmesh_dba._check_steps(v_options);
 
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l LOOP
+        v_lanes := CASE WHEN hotmesh_dba._is_due(v_step)
+                        THEN ARRAY(SELECT l FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l) ELSE '{}' END;
+        FOREACH v_lane IN ARRAY v_lanes LOOP
             LOOP
                 v_bound := hotmesh_dba._batch_bound(v_lane);
                 EXIT WHEN v_bound = 0;
@@ -2347,6 +2393,7 @@ DECLARE
     v_lanes hotmesh_dba._lane[] := '{}';
 BEGIN
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+        CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
         FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, options.disable_triggers) l
                       WHERE l.number % workers = worker - 1 LOOP
             BEGIN
@@ -2571,9 +2618,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c_bound    CONSTANT bigint := 1000;
-    v_free     bigint := hotmesh_dba._count_lane(lane, 1, true);
-    v_left     bigint;
+    c_bound CONSTANT bigint := 1000;
+    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
     IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
         lane.passes := (lane).passes + 1;
@@ -2585,11 +2632,7 @@ BEGIN
         run.lanes[(run).current] := lane;
         RETURN run;
     END IF;
-    v_left := hotmesh_dba._count_lane(lane, c_bound, false);
-    IF ((lane).step).name = 'strip' THEN
-        v_left := greatest(0, v_left - hotmesh_dba._count_lane(lane, c_bound, true));
-    END IF;
-    lane.locked := greatest((lane).locked, v_left);
+    lane.locked := greatest((lane).locked, CASE WHEN ((lane).step).name = 'strip' THEN v_left - v_free ELSE v_left END);
     RETURN hotmesh_dba._leave_lane(run, lane, true);
 END
 $$;

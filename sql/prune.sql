@@ -69,6 +69,7 @@ DECLARE
     v_options hotmesh_dba._options;
     v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
     v_step    hotmesh_dba._step;
+    v_lanes   hotmesh_dba._lane[];
     v_lane    hotmesh_dba._lane;
     v_bound   bigint;
     v_outcome hotmesh_dba._outcome;
@@ -81,7 +82,9 @@ BEGIN
     PERFORM hotmesh_dba._check_steps(v_options);
 
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l LOOP
+        v_lanes := CASE WHEN hotmesh_dba._is_due(v_step)
+                        THEN ARRAY(SELECT l FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l) ELSE '{}' END;
+        FOREACH v_lane IN ARRAY v_lanes LOOP
             LOOP
                 v_bound := hotmesh_dba._batch_bound(v_lane);
                 EXIT WHEN v_bound = 0;

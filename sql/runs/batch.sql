@@ -57,9 +57,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    c_bound    CONSTANT bigint := 1000;
-    v_free     bigint := hotmesh_dba._count_lane(lane, 1, true);
-    v_left     bigint;
+    c_bound CONSTANT bigint := 1000;
+    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
     IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
         lane.passes := (lane).passes + 1;
@@ -71,11 +71,7 @@ BEGIN
         run.lanes[(run).current] := lane;
         RETURN run;
     END IF;
-    v_left := hotmesh_dba._count_lane(lane, c_bound, false);
-    IF ((lane).step).name = 'strip' THEN
-        v_left := greatest(0, v_left - hotmesh_dba._count_lane(lane, c_bound, true));
-    END IF;
-    lane.locked := greatest((lane).locked, v_left);
+    lane.locked := greatest((lane).locked, CASE WHEN ((lane).step).name = 'strip' THEN v_left - v_free ELSE v_left END);
     RETURN hotmesh_dba._leave_lane(run, lane, true);
 END
 $$;

@@ -68,6 +68,7 @@ DECLARE
     v_lanes hotmesh_dba._lane[] := '{}';
 BEGIN
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+        CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
         FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, options.disable_triggers) l
                       WHERE l.number % workers = worker - 1 LOOP
             BEGIN

@@ -59,17 +59,19 @@ AS $$
       AND a.attname = CASE WHEN p.partrelid = jobs THEN 'id' ELSE 'job_id' END
 $$;
 
--- The leaf of the attributes table that holds just the attributes of this leaf's jobs; else the whole table.
-CREATE OR REPLACE FUNCTION hotmesh_dba._attributes_beside(jobs regclass, remainder text, attributes regclass) RETURNS regclass
+-- The leaves of the attributes table that may be worked in, each beside the leaf of its jobs; none where the tables are
+-- not partitioned alike.
+CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_leaves(step hotmesh_dba._step)
+RETURNS TABLE (leaf regclass, remainder text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(min(l.leaf::oid)::regclass, attributes)
-    FROM hotmesh_dba._leaves(attributes) l
-    WHERE l.remainder = _attributes_beside.remainder AND l.is_plain
-      AND hotmesh_dba._hash_alike(jobs, attributes)
-      AND hotmesh_dba._is_like_parent(l.leaf, attributes, 'attributes')
-      AND NOT hotmesh_dba._has_statement_trigger(attributes)
+    SELECT l.leaf, l.remainder
+    FROM hotmesh_dba._leaves(step.attributes) l
+    WHERE l.is_plain AND l.remainder IS NOT NULL
+      AND hotmesh_dba._hash_alike(step.relation, step.attributes)
+      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
+      AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
 $$;
 
 -- Is this schema spread over other nodes by Citus? Then the leaves' pages and statistics are not here.
@@ -112,14 +114,16 @@ RETURNS SETOF hotmesh_dba._lane
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH place AS (
-        SELECT l.number, l.leaf AS relation,
-               hotmesh_dba._attributes_beside(step.relation, l.remainder, step.attributes) AS attributes, true AS is_leaf
-        FROM hotmesh_dba._leaves(step.relation) l
-        WHERE hotmesh_dba._works_in_leaves(step)
+    WITH works AS MATERIALIZED (
+        SELECT hotmesh_dba._works_in_leaves(step) AS in_leaves
+    ), place AS (
+        SELECT l.number, l.leaf AS relation, coalesce(a.leaf, step.attributes) AS attributes, true AS is_leaf
+        FROM works w
+        CROSS JOIN hotmesh_dba._leaves(step.relation) l
+        LEFT JOIN hotmesh_dba._attribute_leaves(step) a ON a.remainder = l.remainder
+        WHERE w.in_leaves
         UNION ALL
-        SELECT 0, step.relation, step.attributes, false
-        WHERE NOT hotmesh_dba._works_in_leaves(step)
+        SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),

@@ -22,6 +22,27 @@ BEGIN
 END
 $$;
 
+-- Is anything due in any of the step's tables? One look where there would be one a leaf.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_due(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_is_due boolean;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', step.relation, step.row_filter)
+        INTO v_is_due
+        USING step.before, step.entity_list;
+    RETURN v_is_due;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN true;    -- whoever comes to it will see
+END
+$$;
+
 -- Looks at no more than 128 pages, in groups of four spread evenly over the leaf: how many rows are on a full one, and
 -- how many are due on an average one.
 CREATE OR REPLACE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
@@ -95,5 +116,23 @@ BEGIN
         lane.per_page := coalesce((lane).per_page, 10);
     END IF;
     RETURN lane;
+END
+$$;
+
+-- The last look at a lane: how much is still due, counted no further than max_rows. Along an index it walks all the dead
+-- entries of what was deleted; where that are so many messages that it would cost a quarter of their deletion it
+-- looks at the sample of pages instead. (Nobody moves a message once it is processed; a job may well be updated.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._look_again(lane hotmesh_dba._lane, max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_many CONSTANT bigint := 20000;
+BEGIN
+    IF hotmesh_dba._is_of_jobs((lane).step) OR (lane).way <> 'blocks' OR (lane).taken < c_many
+       OR (SELECT s.due_per_page > 0 FROM hotmesh_dba._sample(lane, hotmesh_dba._pages((lane).relation)) s) THEN
+        RETURN hotmesh_dba._count_lane(lane, max_rows, false);
+    END IF;
+    RETURN 0;
 END
 $$;
