@@ -2285,6 +2285,11 @@ AS $$
                     END)
 $$;
 
+CREATE FUNCTION hotmesh_dba._replayed(lsn pg_lsn) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(bool_and(r.replay_lsn >= lsn), true) FROM pg_stat_replication r $$;
+
 -- Has every replica replayed what was written max_replica_lag ago? What it has to reach is noted, and noted anew once
 -- it was reached. (Its own replay_lag stands still while replay is paused.)
 CREATE FUNCTION hotmesh_dba._replicas_keep_up(run hotmesh_dba._run) RETURNS boolean
@@ -2295,11 +2300,6 @@ AS $$
         OR clock_timestamp() < (run).replay_since + (run).max_replica_lag
         OR hotmesh_dba._replayed((run).replay_lsn)
 $$;
-
-CREATE FUNCTION hotmesh_dba._replayed(lsn pg_lsn) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce(bool_and(r.replay_lsn >= lsn), true) FROM pg_stat_replication r $$;
 
 -- May the next batch begin? Else sleeps for a moment (and no longer: a transaction that sleeps holds a snapshot).
 CREATE FUNCTION hotmesh_dba._throttle(run hotmesh_dba._run, OUT may_go boolean)
@@ -3439,5 +3439,19 @@ Errors: 42602 3F000 42809 bad app; 25006 read-only; 42501 missing privilege; 2BP
 -- sql/rights.sql
 
 -- Said, not left to default privileges, which the installing role may have changed: every routine acts with
--- its caller's own rights, so everybody may call it.
-GRANT EXECUTE ON ALL ROUTINES IN SCHEMA hotmesh_dba TO PUBLIC;
+-- its caller's own rights, so everybody may call it. Those that an update found there keep what they had.
+DO $rights$
+DECLARE
+    v_routine pg_catalog.regprocedure;
+BEGIN
+    FOR v_routine IN
+        SELECT p.oid::pg_catalog.regprocedure
+        FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'hotmesh_dba'::pg_catalog.regnamespace
+          AND p.oid::text <> ALL (pg_catalog.string_to_array(
+                  coalesce(pg_catalog.current_setting('hotmesh_dba.routines_before', true), ''), ','))
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC', v_routine);
+    END LOOP;
+END
+$rights$;

@@ -79,6 +79,20 @@ def order(step: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", step)]
 
 
+# What an update finds there keeps the rights that were granted and revoked on it; rights.sql opens the rest.
+KEEP_RIGHTS = """\
+-- The routines that are there keep the rights that were granted and revoked on them.
+DO $keep$
+BEGIN
+    PERFORM pg_catalog.set_config('hotmesh_dba.routines_before',
+                                  pg_catalog.string_agg(p.oid::pg_catalog.text, ','), true)
+    FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = pg_catalog.to_regnamespace('hotmesh_dba');
+END
+$keep$;
+"""
+
+
 def install_script(source: Source) -> str:
     routines = re.sub(
         r"^CREATE OR REPLACE ", "CREATE ", source.section("routines"), flags=re.MULTILINE
@@ -91,7 +105,8 @@ def upgrade_script(source: Source, step: Path) -> str:
     version = step.stem.split("--")[1]
     statement = f"ALTER EXTENSION {NAME} UPDATE TO '{version}'"
     changes = f"-- sql/upgrade/{step.name}\n\n{step.read_text()}"
-    return f"{GUARD.format(statement=statement)}\n{changes}\n{source.section('routines')}"
+    guard = GUARD.format(statement=statement)
+    return f"{guard}\n{KEEP_RIGHTS}\n{changes}\n{source.section('routines')}"
 
 
 def scripts(source: Source) -> dict[str, str]:
@@ -108,17 +123,23 @@ def plain_script(source: Source) -> str:
     running a newer one upgrades. One transaction, plain SQL: any client can send it."""
     steps = [
         f"    IF v_installed = '{step.stem.split('--')[0]}' THEN\n"
-        f"{step.read_text()}"
+        f"{without_extension(step.read_text())}"
         f"        v_installed := '{step.stem.split('--')[1]}';\n    END IF;\n"
         for step in source.upgrades()
     ]
     return PLAIN.format(
         name=NAME,
         version=source.version,
-        tables=source.section("tables"),
+        keep_rights=KEEP_RIGHTS,
+        tables=without_extension(source.section("tables")),
         steps="".join(steps),
         routines=source.section("routines"),
     )
+
+
+def without_extension(text: str) -> str:
+    """Without the calls that only an extension's script may make."""
+    return re.sub(r"^SELECT pg_catalog\.pg_extension_config_dump\(.*\n", "", text, flags=re.MULTILINE)
 
 
 PLAIN = """\
@@ -127,7 +148,9 @@ PLAIN = """\
 -- The role that runs it owns the routines, and is trusted by everyone who prunes (SECURITY.md).
 
 BEGIN;
+SET LOCAL client_min_messages = warning;
 
+{keep_rights}
 DO $plain$
 DECLARE
     v_installed text;

@@ -13,6 +13,11 @@ AS $$
                     END)
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._replayed(lsn pg_lsn) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(bool_and(r.replay_lsn >= lsn), true) FROM pg_stat_replication r $$;
+
 -- Has every replica replayed what was written max_replica_lag ago? What it has to reach is noted, and noted anew once
 -- it was reached. (Its own replay_lag stands still while replay is paused.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._replicas_keep_up(run hotmesh_dba._run) RETURNS boolean
@@ -23,11 +28,6 @@ AS $$
         OR clock_timestamp() < (run).replay_since + (run).max_replica_lag
         OR hotmesh_dba._replayed((run).replay_lsn)
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._replayed(lsn pg_lsn) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce(bool_and(r.replay_lsn >= lsn), true) FROM pg_stat_replication r $$;
 
 -- May the next batch begin? Else sleeps for a moment (and no longer: a transaction that sleeps holds a snapshot).
 CREATE OR REPLACE FUNCTION hotmesh_dba._throttle(run hotmesh_dba._run, OUT may_go boolean)

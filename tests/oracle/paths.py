@@ -5,6 +5,7 @@ A new way is one more line in PATHS.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from psycopg import sql
 from hotmesh_dba import DBA, AsyncDBA
 from hotmesh_dba.models import Counts as PythonCounts
 from hotmesh_dba.options import OPTIONS
-from tests.oracle.session import AsyncSession, Session, SyncSession
+from tests.oracle.session import AsyncSession, Row, Session, SyncSession
 from tests.support.model import Counts, MessageTable, Options, Triggers, Window
 from tests.support.random_app import ENGINE_AND_WORKER, ONE_TABLE
 
@@ -116,6 +117,53 @@ def _batches(session: Session, lane: str) -> Iterator[tuple[int, int]]:
         assert not skipped
         assert taken <= 1, "a step takes no more than its bound"
         yield taken, attributes
+
+
+def batched(session: Session, options: Options) -> Result:
+    """CALL hotmesh_dba.prune_batched, with knobs that the options choose."""
+    return _run_batched(session, options, random.Random(repr(options)))
+
+
+def batched_without_triggers(session: Session, options: Options) -> Result:
+    """The same on the fast path."""
+    return _run_batched(session, options, random.Random(repr(options)), disable_triggers=True)
+
+
+def _run_batched(
+    session: Session, options: Options, choice: random.Random, **more: object
+) -> Result:
+    workers = choice.choice((1, 1, 2, 3))
+    knobs = {"batch_size": choice.choice((None, None, 1, 2, 5, 100)), "workers": workers, **more}
+    session.execute(f"SET hotmesh_dba.way = '{choice.choice(('', 'blocks', 'index', 'keys'))}'")
+    totals = [0] * len(fields(Counts))
+    remaining, first = 0, None
+    for worker in range(1, workers + 1):
+        [(run,)] = _call_procedure(session, options, knobs | {"worker": worker})
+        [(now, state, left, *counts)] = session.execute(
+            "SELECT signals_until, state, remaining, deleted_jobs,"
+            " deleted_engine_streams + deleted_worker_streams, deleted_engine_streams,"
+            " deleted_worker_streams, stripped_attributes, deleted_transient, marked_pruned,"
+            " deleted_signals FROM hotmesh_dba.run WHERE id = %s",
+            [run],
+        )
+        assert state == "completed"
+        first = first or now
+        totals = [total + count for total, count in zip(totals, counts, strict=True)]
+        remaining += left
+    return Result(Counts(*totals), remaining, first)
+
+
+def _call_procedure(session: Session, options: Options, knobs: dict[str, object]) -> list[Row]:
+    arguments = options.arguments()
+    named = [sql.SQL("{} => {}").format(sql.Identifier(name), _cast(name)) for name in arguments]
+    named += [
+        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in knobs.items()
+    ]
+    call = sql.SQL("CALL hotmesh_dba.prune_batched(app_id => %s, {})").format(
+        sql.SQL(", ").join(named)
+    )
+    return session.execute(call, [SCHEMA, *arguments.values()])
 
 
 def look(session: Session, options: Options) -> Counts:
@@ -235,6 +283,7 @@ class Path:
         strip: whether the options may ask for a strip.
         signals: whether there are signals.
         commits: whether the call is a transaction of its own, which cannot be rolled back.
+        batched: whether jobs are marked later than the call's own time, batch by batch.
         is_async: whether the connection is an async one.
     """
 
@@ -252,6 +301,7 @@ class Path:
     strip: bool = True
     signals: bool = True
     commits: bool = False
+    batched: bool = False
     is_async: bool = False
 
 
@@ -261,6 +311,28 @@ PATHS: dict[str, Path] = {
     "wrapper, by the app's owner": Path(wrapper, preview=None, owned=True),
     "DBA": Path(client, client_look),
     "AsyncDBA": Path(async_client, async_client_look, is_async=True),
+    "batched": Path(batched, commits=True, batched=True, preview=None),
+    "batched, by the app's owner": Path(
+        batched, commits=True, batched=True, preview=None, owned=True
+    ),
+    "batched, least privileges": Path(
+        batched, commits=True, batched=True, preview=None, grants=PRUNER
+    ),
+    "batched, triggers disabled": Path(
+        batched_without_triggers, commits=True, batched=True, preview=None, triggers=DISABLED
+    ),
+    "batched, streams left over": Path(
+        batched,
+        commits=True,
+        batched=True,
+        preview=None,
+        layout="mixture",
+        places=ENGINE_AND_WORKER + ONE_TABLE,
+    ),
+    "batched, plain install": Path(batched, commits=True, batched=True, preview=None, plain=True),
+    "batched, key without cascade": Path(
+        batched, commits=True, batched=True, preview=None, prepare=(KEY_WITHOUT_CASCADE,)
+    ),
     "steps, a row at a time": Path(a_row_at_a_time, preview=None),
     "a row at a time, by blocks": Path(
         a_row_at_a_time, preview=None, before="SET LOCAL hotmesh_dba.way = blocks"

@@ -1,0 +1,157 @@
+-- The steps of 1.0.0 worked on a whole table; those of 1.1.0 work in lanes.
+DROP FUNCTION hotmesh_dba._run_step_patiently(name, hotmesh_dba._step, bigint, uuid[]);
+DROP FUNCTION hotmesh_dba._run_step(hotmesh_dba._step, bigint, uuid[]);
+DROP FUNCTION hotmesh_dba._strip_jobs(hotmesh_dba._step, bigint, uuid[]);
+DROP FUNCTION hotmesh_dba._strip_and_mark(hotmesh_dba._step, uuid[]);
+DROP FUNCTION hotmesh_dba._delete_jobs(hotmesh_dba._step, bigint);
+DROP FUNCTION hotmesh_dba._take_jobs(hotmesh_dba._step, bigint, uuid[]);
+DROP FUNCTION hotmesh_dba._may_lock(hotmesh_dba._step);
+DROP FUNCTION hotmesh_dba._delete_rows(hotmesh_dba._step, bigint);
+DROP FUNCTION hotmesh_dba._batch_bound(hotmesh_dba._step);
+DROP TYPE hotmesh_dba._outcome;
+
+ALTER TYPE hotmesh_dba._options ADD ATTRIBUTE disable_triggers boolean;
+ALTER TYPE hotmesh_dba._step ADD ATTRIBUTE mark_column name;
+
+-- A step in one table: a leaf partition, or the parent where leaves may not be touched; with how far it has come.
+CREATE TYPE hotmesh_dba._lane AS (
+    step         hotmesh_dba._step,
+    number       int,           -- of the leaf, by which lanes are dealt out to workers
+    relation     regclass,
+    attributes   regclass,      -- where the attributes of its jobs stand
+    is_leaf      boolean,       -- whether a ctid names one row of it
+    locks        boolean,       -- whether rows may be locked before they go, and those of others passed over
+    triggers_off boolean,       -- whether its statements run without triggers
+    way          text,          -- blocks: along the pages; index: along an index
+    due          bigint,        -- rows that are due, by a bounded probe; NULL until probed
+    per_page     int,           -- rows on a full page
+    next_tid     tid,           -- blocks: behind the last row taken
+    next_mark    timestamptz,   -- index: of the last row taken
+    queue        uuid[],        -- index, strip: jobs that were found and not yet taken
+    skip         text[],        -- keys of rows that cannot be removed
+    size         bigint,        -- rows that the next batch may take
+    setbacks     int,           -- batches that met a lock since the last that did not
+    locked       bigint,        -- rows left because somebody else had locked them
+    given_up     int,           -- batches that were left to others after several
+    passes       int,           -- how often it has been gone through before
+    taken        bigint,        -- rows taken in this pass
+    finished     boolean
+);
+
+-- The rows of one batch: their keys (job ids, or ctids on a leaf), and the lane moved on behind them.
+CREATE TYPE hotmesh_dba._choice AS (
+    ids      uuid[],
+    tids     tid[],
+    lane     hotmesh_dba._lane,
+    finished boolean
+);
+
+-- What one bounded batch of a step did.
+CREATE TYPE hotmesh_dba._outcome AS (
+    taken      bigint,          -- rows deleted, or jobs stripped and marked
+    attributes bigint,          -- attributes stripped
+    cascaded   bigint,          -- attributes that went with their jobs
+    skipped    text[],          -- keys of rows that cannot be removed, whatever we do
+    finished   boolean,
+    lane       hotmesh_dba._lane
+);
+
+-- A row a run, updated with every batch and in its transaction, so it says no more and no less than what was done.
+CREATE TABLE hotmesh_dba.run (
+    id                     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    group_id               bigint      NOT NULL,
+    app                    name        NOT NULL,
+    worker                 int         NOT NULL,
+    workers                int         NOT NULL,
+    role                   name        NOT NULL DEFAULT current_user,
+    pid                    int         NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
+    options                jsonb       NOT NULL,
+    jobs_before            timestamptz NOT NULL,
+    engine_before          timestamptz NOT NULL,
+    worker_before          timestamptz NOT NULL,
+    signals_until          timestamptz NOT NULL,
+    triggers_disabled      boolean     NOT NULL,
+    started_at             timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at             timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at            timestamptz,
+    state                  text        NOT NULL DEFAULT 'running'
+                           CHECK (state IN ('running', 'completed', 'stopped', 'failed', 'interrupted')),
+    stop_reason            text,
+    batches                bigint      NOT NULL DEFAULT 0,
+    longest_batch          interval    NOT NULL DEFAULT '0',
+    deleted_jobs           bigint      NOT NULL DEFAULT 0,
+    deleted_transient      bigint      NOT NULL DEFAULT 0,
+    deleted_engine_streams bigint      NOT NULL DEFAULT 0,
+    deleted_worker_streams bigint      NOT NULL DEFAULT 0,
+    deleted_signals        bigint      NOT NULL DEFAULT 0,
+    marked_pruned          bigint      NOT NULL DEFAULT 0,
+    stripped_attributes    bigint      NOT NULL DEFAULT 0,
+    cascaded_attributes    bigint      NOT NULL DEFAULT 0,
+    skipped                bigint      NOT NULL DEFAULT 0,
+    expected               bigint      NOT NULL DEFAULT 0,
+    remaining              bigint,
+    error_sqlstate         text,
+    error_message          text,
+    error_detail           text
+) WITH (fillfactor = 50);
+CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
+
+COMMENT ON TABLE hotmesh_dba.run IS
+'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
+COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.run.worker IS 'Which of the workers, from 1.';
+COMMENT ON COLUMN hotmesh_dba.run.workers IS 'How many share the work.';
+COMMENT ON COLUMN hotmesh_dba.run.role IS 'Who ran it.';
+COMMENT ON COLUMN hotmesh_dba.run.pid IS 'The server process; proof of nothing once the run is over, for pids are used again.';
+COMMENT ON COLUMN hotmesh_dba.run.options IS 'The arguments of the call, by parameter name.';
+COMMENT ON COLUMN hotmesh_dba.run.jobs_before IS 'Cutoff: jobs that expired before it go. Fixed when the run began, shared by its workers.';
+COMMENT ON COLUMN hotmesh_dba.run.engine_before IS 'Cutoff of engine messages.';
+COMMENT ON COLUMN hotmesh_dba.run.worker_before IS 'Cutoff of worker messages.';
+COMMENT ON COLUMN hotmesh_dba.run.signals_until IS 'Cutoff of signals: those whose expiry is no later go.';
+COMMENT ON COLUMN hotmesh_dba.run.triggers_disabled IS 'Whether it ran with disable_triggers.';
+COMMENT ON COLUMN hotmesh_dba.run.updated_at IS 'When its last batch was recorded.';
+COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupted one, its last batch. NULL while it runs.';
+COMMENT ON COLUMN hotmesh_dba.run.state IS
+'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
+COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
+COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
+COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
+COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+
+ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
+
+-- A run at work, as the procedure carries it from batch to batch.
+CREATE TYPE hotmesh_dba._run AS (
+    id              bigint,
+    app             name,
+    worker          int,
+    workers         int,
+    lanes           hotmesh_dba._lane[],
+    current         int,            -- of the lanes
+    batch_size      int,
+    batch_time      interval,
+    batch_pause     interval,
+    ends_at         timestamptz,    -- max_runtime
+    max_rows        bigint,
+    max_wal_rate    bigint,
+    max_replica_lag interval,
+    taken           bigint,         -- rows so far
+    resume_at       timestamptz,    -- no batch before
+    replay_lsn      pg_lsn,         -- what every replica must have replayed max_replica_lag after
+    replay_since    timestamptz,
+    failed_steps    text[],
+    sqlstate        text,           -- of the first error
+    message         text,
+    detail          text,
+    hint            text,
+    remaining       bigint,
+    stop_reason     text,
+    ended           boolean
+);
