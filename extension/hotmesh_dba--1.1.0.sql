@@ -61,7 +61,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     next_tid     tid,           -- blocks: behind the last row taken
     next_mark    timestamptz,   -- index: of the last row taken
     queue        uuid[],        -- index, strip: jobs that were found and not yet taken
-    skip         text[],        -- keys of rows that cannot be removed
+    spares       boolean,       -- whether a row that cannot be removed is left, and the others go
+    skip         text[],        -- the keys of such rows
     size         bigint,        -- rows that the next batch may take
     setbacks     int,           -- batches that met a lock since the last that did not
     locked       bigint,        -- rows left because somebody else had locked them
@@ -152,6 +153,7 @@ CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
 COMMENT ON TABLE hotmesh_dba.run IS
 'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+COMMENT ON COLUMN hotmesh_dba.run.id IS 'What prune_batched returns as run_id.';
 COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
 COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
 COMMENT ON COLUMN hotmesh_dba.run.worker IS 'Which of the workers, from 1.';
@@ -164,17 +166,30 @@ COMMENT ON COLUMN hotmesh_dba.run.engine_before IS 'Cutoff of engine messages.';
 COMMENT ON COLUMN hotmesh_dba.run.worker_before IS 'Cutoff of worker messages.';
 COMMENT ON COLUMN hotmesh_dba.run.signals_until IS 'Cutoff of signals: those whose expiry is no later go.';
 COMMENT ON COLUMN hotmesh_dba.run.triggers_disabled IS 'Whether it ran with disable_triggers.';
+COMMENT ON COLUMN hotmesh_dba.run.started_at IS 'When it began.';
 COMMENT ON COLUMN hotmesh_dba.run.updated_at IS 'When its last batch was recorded.';
 COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupted one, its last batch. NULL while it runs.';
 COMMENT ON COLUMN hotmesh_dba.run.state IS
 'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+COMMENT ON COLUMN hotmesh_dba.run.batches IS 'Transactions that removed rows, or looked for some.';
 COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_jobs IS 'Expired jobs deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_transient IS 'Expired jobs without an entity deleted by prune_transient.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_engine_streams IS 'Engine messages deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_worker_streams IS 'Worker messages deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_signals IS 'Signals deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.marked_pruned IS 'Jobs stripped and marked.';
+COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped from them.';
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
 COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+
+COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
+COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
+COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
@@ -973,8 +988,8 @@ AS $$
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),
            disable_triggers AND step.attributes IS NOT NULL,
-           NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[], '{}'::text[],
-           NULL::bigint, 0, 0, 0, 0, 0, false
+           NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
     ORDER BY p.number
 $$;
@@ -1430,6 +1445,8 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.ctid > $3 AND t.ctid < $4 AND %s', (lane).relation, ((lane).step).row_filter)
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
+    -- The sample may have seen emptier pages.
+    lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
     lane.next_tid := hotmesh_dba._page_start(v_until);
     RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages, lane)::hotmesh_dba._outcome;
 END
@@ -1634,7 +1651,8 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 
 -- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
--- Where a hundred cannot be, it is no row's fault: the error stands.
+-- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
+-- transaction, which is whole or not at all.
 CREATE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1647,7 +1665,7 @@ BEGIN
     BEGIN
         RETURN hotmesh_dba._take_all(lane, keys);
     EXCEPTION WHEN OTHERS THEN
-        IF NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
@@ -1684,6 +1702,15 @@ $$;
 
 -- sql/steps/run.sql
 
+-- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
+CREATE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT lane.relation = (lane.step).relation
+        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
+$$;
+
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -1692,6 +1719,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT hotmesh_dba._is_there(lane) THEN
+        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
@@ -1884,9 +1914,9 @@ BEGIN
         END LOOP;
         IF v_step.name = 'strip' THEN
             remaining := hotmesh_dba._count_due(v_step, NULL);
-        END IF;
-        IF v_bound = 0 AND remaining > 0 THEN
-            PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
+            IF v_bound = 0 AND remaining > 0 THEN
+                PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
+            END IF;
         END IF;
     END LOOP;
 
@@ -2242,13 +2272,14 @@ $$;
 
 -- sql/runs/steer.sql
 
--- How many rows a batch takes: a number that was given; else what took four fifths of batch_time the last time. Never
--- more than the lock table holds, nor than max_rows leaves.
+-- How many rows a batch takes: a number that was given (fewer after a setback); else what took four fifths of batch_time
+-- the last time. Never more than the lock table holds, nor than max_rows leaves.
 CREATE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(1, least(coalesce((run).batch_size, lane.size), hotmesh_dba._batch_bound(lane, (run).workers),
+    SELECT greatest(1, least(CASE WHEN lane.setbacks > 0 THEN least((run).batch_size, lane.size)
+                                  ELSE coalesce((run).batch_size, lane.size) END, hotmesh_dba._batch_bound(lane, (run).workers),
                              (run).max_rows - (run).taken))
 $$;
 
@@ -2401,6 +2432,7 @@ BEGIN
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 NULL;   -- it is probed when its turn has come
             END;
+            v_lane.spares := true;
             IF (v_lane).due IS DISTINCT FROM 0 THEN
                 v_lanes := v_lanes || v_lane;
             END IF;
@@ -2723,6 +2755,7 @@ BEGIN
     v_rows := hotmesh_dba._batch_rows(run, v_lane);
     BEGIN
         v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs here, and not to the COMMIT
         v_elapsed := clock_timestamp() - v_begun;
     EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN
@@ -2818,7 +2851,7 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL synchronous_commit = off;     -- what a crash undoes is pruned again
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
         v_run := hotmesh_dba._next(v_run);
         EXIT WHEN v_run.ended;
     END LOOP;

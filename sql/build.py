@@ -79,7 +79,7 @@ def order(step: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", step)]
 
 
-# What an update finds there keeps the rights that were granted and revoked on it; rights.sql opens the rest.
+# What an update finds keeps the rights that were granted and revoked; rights.sql opens the rest.
 KEEP_RIGHTS = """\
 -- The routines that are there keep the rights that were granted and revoked on them.
 DO $keep$
@@ -139,7 +139,9 @@ def plain_script(source: Source) -> str:
 
 def without_extension(text: str) -> str:
     """Without the calls that only an extension's script may make."""
-    return re.sub(r"^SELECT pg_catalog\.pg_extension_config_dump\(.*\n", "", text, flags=re.MULTILINE)
+    return re.sub(
+        r"^SELECT pg_catalog\.pg_extension_config_dump\(.*\n", "", text, flags=re.MULTILINE
+    )
 
 
 PLAIN = """\

@@ -96,9 +96,9 @@ BEGIN
         END LOOP;
         IF v_step.name = 'strip' THEN
             remaining := hotmesh_dba._count_due(v_step, NULL);
-        END IF;
-        IF v_bound = 0 AND remaining > 0 THEN
-            PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
+            IF v_bound = 0 AND remaining > 0 THEN
+                PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
+            END IF;
         END IF;
     END LOOP;
 

@@ -46,7 +46,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     next_tid     tid,           -- blocks: behind the last row taken
     next_mark    timestamptz,   -- index: of the last row taken
     queue        uuid[],        -- index, strip: jobs that were found and not yet taken
-    skip         text[],        -- keys of rows that cannot be removed
+    spares       boolean,       -- whether a row that cannot be removed is left, and the others go
+    skip         text[],        -- the keys of such rows
     size         bigint,        -- rows that the next batch may take
     setbacks     int,           -- batches that met a lock since the last that did not
     locked       bigint,        -- rows left because somebody else had locked them

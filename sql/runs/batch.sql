@@ -162,6 +162,7 @@ BEGIN
     v_rows := hotmesh_dba._batch_rows(run, v_lane);
     BEGIN
         v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs here, and not to the COMMIT
         v_elapsed := clock_timestamp() - v_begun;
     EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN

@@ -42,7 +42,7 @@ BEGIN
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL synchronous_commit = off;     -- what a crash undoes is pruned again
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
         v_run := hotmesh_dba._next(v_run);
         EXIT WHEN v_run.ended;
     END LOOP;

@@ -76,6 +76,7 @@ BEGIN
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 NULL;   -- it is probed when its turn has come
             END;
+            v_lane.spares := true;
             IF (v_lane).due IS DISTINCT FROM 0 THEN
                 v_lanes := v_lanes || v_lane;
             END IF;

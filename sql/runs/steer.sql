@@ -1,10 +1,11 @@
--- How many rows a batch takes: a number that was given; else what took four fifths of batch_time the last time. Never
--- more than the lock table holds, nor than max_rows leaves.
+-- How many rows a batch takes: a number that was given (fewer after a setback); else what took four fifths of batch_time
+-- the last time. Never more than the lock table holds, nor than max_rows leaves.
 CREATE OR REPLACE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(1, least(coalesce((run).batch_size, lane.size), hotmesh_dba._batch_bound(lane, (run).workers),
+    SELECT greatest(1, least(CASE WHEN lane.setbacks > 0 THEN least((run).batch_size, lane.size)
+                                  ELSE coalesce((run).batch_size, lane.size) END, hotmesh_dba._batch_bound(lane, (run).workers),
                              (run).max_rows - (run).taken))
 $$;
 

@@ -40,6 +40,7 @@ CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
 COMMENT ON TABLE hotmesh_dba.run IS
 'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+COMMENT ON COLUMN hotmesh_dba.run.id IS 'What prune_batched returns as run_id.';
 COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
 COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
 COMMENT ON COLUMN hotmesh_dba.run.worker IS 'Which of the workers, from 1.';
@@ -52,17 +53,30 @@ COMMENT ON COLUMN hotmesh_dba.run.engine_before IS 'Cutoff of engine messages.';
 COMMENT ON COLUMN hotmesh_dba.run.worker_before IS 'Cutoff of worker messages.';
 COMMENT ON COLUMN hotmesh_dba.run.signals_until IS 'Cutoff of signals: those whose expiry is no later go.';
 COMMENT ON COLUMN hotmesh_dba.run.triggers_disabled IS 'Whether it ran with disable_triggers.';
+COMMENT ON COLUMN hotmesh_dba.run.started_at IS 'When it began.';
 COMMENT ON COLUMN hotmesh_dba.run.updated_at IS 'When its last batch was recorded.';
 COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupted one, its last batch. NULL while it runs.';
 COMMENT ON COLUMN hotmesh_dba.run.state IS
 'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+COMMENT ON COLUMN hotmesh_dba.run.batches IS 'Transactions that removed rows, or looked for some.';
 COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_jobs IS 'Expired jobs deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_transient IS 'Expired jobs without an entity deleted by prune_transient.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_engine_streams IS 'Engine messages deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_worker_streams IS 'Worker messages deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.deleted_signals IS 'Signals deleted.';
+COMMENT ON COLUMN hotmesh_dba.run.marked_pruned IS 'Jobs stripped and marked.';
+COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped from them.';
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
 COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+
+COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
+COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
+COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;

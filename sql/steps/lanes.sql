@@ -128,8 +128,8 @@ AS $$
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),
            disable_triggers AND step.attributes IS NOT NULL,
-           NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[], '{}'::text[],
-           NULL::bigint, 0, 0, 0, 0, 0, false
+           NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
     ORDER BY p.number
 $$;

@@ -1,3 +1,12 @@
+-- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT lane.relation = (lane.step).relation
+        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
+$$;
+
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -6,6 +15,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT hotmesh_dba._is_there(lane) THEN
+        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;

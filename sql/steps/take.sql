@@ -26,7 +26,8 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 
 -- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
--- Where a hundred cannot be, it is no row's fault: the error stands.
+-- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
+-- transaction, which is whole or not at all.
 CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -39,7 +40,7 @@ BEGIN
     BEGIN
         RETURN hotmesh_dba._take_all(lane, keys);
     EXCEPTION WHEN OTHERS THEN
-        IF NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN

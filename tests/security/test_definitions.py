@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.conftest import NewApp
 from tests.deploy.observe import deploy, run
 from tests.support.server import Connection
@@ -11,30 +13,56 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE (n.nspname = 'hotmesh_dba' OR n.nspname = 'myapp' AND p.proname = 'prune')
 """
 
-PUBLIC_FUNCTIONS = {"app_schema", "deploy", "preview", "prune", "undeploy", "version"}
+PUBLIC_ROUTINES = {
+    "app_schema",
+    "deploy",
+    "preview",
+    "prune",
+    "prune_batched",
+    "undeploy",
+    "version",
+}
+PUBLIC_RELATIONS = [("app", "v"), ("progress", "v"), ("run", "r")]
 
 
 def test_all_act_with_the_callers_rights_and_a_fixed_search_path(
     conn: Connection, app: NewApp
 ) -> None:
     deploy(conn, app("myapp"))
-    routines = run(conn, f"SELECT p.oid::regprocedure::text, p.prosecdef, p.proconfig {OURS}")
+    routines = run(
+        conn, f"SELECT p.oid::regprocedure::text, p.prosecdef, p.proconfig, p.prokind::text {OURS}"
+    )
     assert len(routines) > 20
-    for name, definer, config in routines:
+    for name, definer, config, kind in routines:
         assert not definer, name
+        if kind == "p":
+            continue  # it commits, so it cannot: see the test below
         assert "search_path=pg_catalog, pg_temp" in (config or []), name
 
 
 def test_the_public_surface_is_the_designs(conn: Connection) -> None:
     functions = run(conn, f"SELECT p.proname {OURS} AND left(p.proname, 1) <> '_'")
-    assert {name for (name,) in functions} == PUBLIC_FUNCTIONS
-    assert len(functions) == len(PUBLIC_FUNCTIONS)
+    assert {name for (name,) in functions} == PUBLIC_ROUTINES
+    assert len(functions) == len(PUBLIC_ROUTINES)
     relations = run(
         conn,
         "SELECT relname, relkind::text FROM pg_class"
-        " WHERE relnamespace = 'hotmesh_dba'::regnamespace AND left(relname, 1) <> '_'",
+        " WHERE relnamespace = 'hotmesh_dba'::regnamespace AND left(relname, 1) <> '_'"
+        " AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1",
     )
-    assert relations == [("app", "v")]
+    assert relations == PUBLIC_RELATIONS
+
+
+def test_a_procedure_names_everything_by_schema(conn: Connection) -> None:
+    """It commits, so it cannot fix its search_path: no operator, no bare name in it."""
+    procedures = run(conn, f"SELECT p.proname, p.prosrc {OURS} AND p.prokind = 'p'")
+    assert [name for name, _ in procedures] == ["prune_batched"]
+    for name, source in procedures:
+        body = re.sub(r"--.*", "", source[source.index("BEGIN") :])
+        called = re.findall(r"([\w.]+)\(", body)
+        assert called, name
+        assert all(call.startswith("hotmesh_dba.") for call in called), (name, called)
+        assert not re.search(r"[-+*/<>|&!@#%^]|(?<!:)=", body), name
 
 
 def test_every_public_object_is_commented_and_everybodys_to_use(
@@ -45,11 +73,12 @@ def test_every_public_object_is_commented_and_everybodys_to_use(
         conn,
         f"SELECT p.oid::regprocedure::text {OURS}"
         " AND left(p.proname, 1) <> '_' AND obj_description(p.oid, 'pg_proc') IS NULL"
-        " UNION ALL SELECT 'view ' || c.relname FROM pg_class c"
-        " WHERE c.relnamespace = 'hotmesh_dba'::regnamespace AND c.relkind = 'v'"
+        " UNION ALL SELECT 'relation ' || c.relname FROM pg_class c"
+        " WHERE c.relnamespace = 'hotmesh_dba'::regnamespace AND c.relkind IN ('r', 'v')"
         " AND obj_description(c.oid, 'pg_class') IS NULL"
-        " UNION ALL SELECT 'column ' || a.attname FROM pg_attribute a"
-        " WHERE a.attrelid = 'hotmesh_dba.app'::regclass AND a.attnum > 0"
+        " UNION ALL SELECT format('column %s.%s', c.relname, a.attname) FROM pg_attribute a"
+        " JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'v')"
+        " WHERE c.relnamespace = 'hotmesh_dba'::regnamespace AND a.attnum > 0"
         " AND col_description(a.attrelid, a.attnum) IS NULL"
         " UNION ALL SELECT 'schema' FROM pg_namespace n WHERE n.nspname = 'hotmesh_dba'"
         " AND obj_description(n.oid, 'pg_namespace') IS NULL"
@@ -69,9 +98,9 @@ def test_each_comment_names_every_parameter(conn: Connection) -> None:
     rows = run(
         conn,
         "SELECT p.proname, obj_description(p.oid, 'pg_proc'), p.proargnames[1 : p.pronargs]"
-        f" {OURS} AND p.proname IN ('prune', 'deploy', 'undeploy')",
+        f" {OURS} AND p.proname IN ('prune', 'prune_batched', 'deploy', 'undeploy')",
     )
-    assert len(rows) == 3
+    assert len(rows) == 4
     for name, comment, parameters in rows:
         for parameter in parameters:
             assert parameter in comment, (name, parameter)

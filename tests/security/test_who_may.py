@@ -27,6 +27,7 @@ ROUTINES = {
     "preview": "SELECT * FROM hotmesh_dba.preview('{}', '0 s', strip_attributes => true)",
     "deploy": "SELECT * FROM hotmesh_dba.deploy('{}')",
     "undeploy": "SELECT * FROM hotmesh_dba.undeploy('{}')",
+    "prune_batched": "CALL hotmesh_dba.prune_batched('{}', '0 s', strip_attributes => true)",
 }
 WRAPPER = "SELECT * FROM {}.prune('7 days', true, true, true)"
 
@@ -111,7 +112,8 @@ def test_a_stranger_changes_and_learns_nothing(
     )
     steps = f"hotmesh_dba._steps({options})"
     assert sqlstate(theirs, f"SELECT hotmesh_dba._count_due(s, NULL) FROM {steps} s") == "42501"
-    batch = f"SELECT hotmesh_dba._run_step(s, NULL, '{{}}') FROM {steps} s"
+    lanes = f"{steps} s, hotmesh_dba._lanes(s, false) l"
+    batch = f"SELECT hotmesh_dba._run_batch(l, NULL, true) FROM {lanes}"
     assert sqlstate(theirs, batch) == "42501"
     assert snapshot(conn, "myapp") == before
 

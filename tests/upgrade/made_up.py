@@ -81,7 +81,7 @@ def build_releases(root: Path, changes: str = CHANGES) -> list[Path]:
     """Builds both releases and the step between them, with `changes` as its table changes."""
     copy_source(root, OLD)
     build = load_build()
-    replace(root / "sql" / "order.txt", "types.sql\n", "types.sql\nshelf.sql\n")
+    replace(root / "sql" / "order.txt", "schema.sql\n", "schema.sql\nshelf.sql\n")
     (root / "sql" / "shelf.sql").write_text(OLD_TABLE)
     replace(root / "sql" / "app.sql", OLD_ROUTINE, CHANGED_ROUTINE)
     build.build(build.Source(root))

@@ -66,7 +66,8 @@ def test_the_comparison_covers_every_object_of_the_schema(releases: Releases) ->
         found = catalogue(conn)
         row = conn.execute(
             "SELECT (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid),"
-            " (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'v'))"
+            " (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid"
+            "   AND relkind IN ('r', 'v', 'S'))"
             " FROM pg_namespace n WHERE nspname = 'hotmesh_dba'"
         ).fetchone()
     assert row is not None
