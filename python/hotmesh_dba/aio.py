@@ -8,13 +8,13 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
 from hotmesh_dba import calls
-from hotmesh_dba.calls import Query, Row, Steps
 from hotmesh_dba.connecting import checked, connect_options, heard, kind_error
-from hotmesh_dba.errors import translate, translating
+from hotmesh_dba.driving import drive_async
+from hotmesh_dba.errors import translating
 from hotmesh_dba.options import as_method
+from hotmesh_dba.steps import Steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +68,7 @@ class AsyncDBA:
             async with self._connection() as conn:
                 with heard(conn):
                     async with conn.transaction():
-                        return await _drive(conn, query, steps)
+                        return await drive_async(conn, query, steps)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -82,23 +82,3 @@ class AsyncDBA:
         else:
             async with database.connection() as conn:
                 yield conn
-
-
-async def _drive(conn: psycopg.AsyncConnection[Any], query: Query, steps: Steps[R]) -> R:
-    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-        try:
-            while True:
-                try:
-                    rows = await _rows(cursor, query)
-                except psycopg.Error as error:
-                    query = steps.throw(translate(error))
-                else:
-                    query = steps.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-
-async def _rows(cursor: psycopg.AsyncCursor[Row], query: Query) -> list[Row]:
-    await cursor.execute(query.sql, query.params, prepare=False)
-    return await cursor.fetchall() if cursor.description else []

@@ -8,13 +8,13 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
 from hotmesh_dba import calls
-from hotmesh_dba.calls import Query, Row, Steps
 from hotmesh_dba.connecting import checked, connect_options, heard, kind_error
-from hotmesh_dba.errors import translate, translating
+from hotmesh_dba.driving import drive
+from hotmesh_dba.errors import translating
 from hotmesh_dba.options import as_method
+from hotmesh_dba.steps import Steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +72,7 @@ class DBA:
     def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
         with translating(), self._connection() as conn, heard(conn), conn.transaction():
-            return _drive(conn, query, steps)
+            return drive(conn, query, steps)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -86,23 +86,3 @@ class DBA:
         else:
             with database.connection() as conn:
                 yield conn
-
-
-def _drive(conn: psycopg.Connection[Any], query: Query, steps: Steps[R]) -> R:
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        try:
-            while True:
-                try:
-                    rows = _rows(cursor, query)
-                except psycopg.Error as error:
-                    query = steps.throw(translate(error))
-                else:
-                    query = steps.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-
-def _rows(cursor: psycopg.Cursor[Row], query: Query) -> list[Row]:
-    cursor.execute(query.sql, query.params, prepare=False)
-    return cursor.fetchall() if cursor.description else []
