@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
 
-from hotmesh_dba import calls
-from hotmesh_dba.connecting import checked, connect_options, heard, kind_error
+from hotmesh_dba import batched, calls
+from hotmesh_dba.aio_workers import AsyncCrew
+from hotmesh_dba.batched import Batched
+from hotmesh_dba.connecting import check_alone, checked, connect_options, heard, kind_error, logger
 from hotmesh_dba.driving import drive_async
 from hotmesh_dba.errors import translating
+from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
 from hotmesh_dba.steps import Steps
 
@@ -23,8 +26,10 @@ R = TypeVar("R")
 class AsyncPool(Protocol):
     """What is needed of a pool; `psycopg_pool.AsyncConnectionPool` has it."""
 
-    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-        """Lend a connection."""
+    def connection(
+        self, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend a connection; fail where there is none after ``timeout`` seconds."""
         ...
 
 
@@ -38,6 +43,16 @@ def _method(
         return await self._run(call(*args, **kwargs))
 
     return as_method(method, call)
+
+
+def _batched_method(
+    call: Callable[P, Batched],
+) -> Callable[Concatenate[AsyncDBA, P], Coroutine[Any, Any, RunResult]]:
+    @wraps(call)
+    async def method(self: AsyncDBA, /, *args: P.args, **kwargs: P.kwargs) -> RunResult:
+        return await self._run_batched(call(*args, **kwargs))
+
+    return as_method(method, call, "RunResult")
 
 
 class AsyncDBA:
@@ -61,6 +76,9 @@ class AsyncDBA:
     prune = _method(calls.prune)
     preview = _method(calls.preview)
     apps = _method(calls.apps)
+    prune_batched = _batched_method(batched.prune_batched)
+    runs = _method(batched.runs)
+    progress = _method(batched.progress)
 
     async def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
@@ -70,15 +88,39 @@ class AsyncDBA:
                     async with conn.transaction():
                         return await drive_async(conn, query, steps)
 
+    async def _run_batched(self, run: Batched) -> RunResult:
+        if isinstance(self._database, psycopg.AsyncConnection):
+            check_alone(len(run.shares))
+        with translating():
+            return await AsyncCrew(run, self._connection, self._another).run()
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         database = self._database
         if isinstance(database, psycopg.AsyncConnection):
             yield database
         elif isinstance(database, str):
-            async with await psycopg.AsyncConnection.connect(database, **connect_options()) as conn:
+            conn = await psycopg.AsyncConnection.connect(database, **connect_options())
+            try:
                 await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
                 yield conn
+            finally:
+                await conn.close()
         else:
             async with database.connection() as conn:
                 yield conn
+
+    @asynccontextmanager
+    async def _another(self) -> AsyncIterator[psycopg.AsyncConnection[Any] | None]:
+        """Lend one more connection where there is one to be had, to watch a run from."""
+        database = self._database
+        async with AsyncExitStack() as stack:
+            conn = None
+            try:
+                if isinstance(database, str):
+                    conn = await stack.enter_async_context(self._connection())
+                elif not isinstance(database, psycopg.AsyncConnection):
+                    conn = await stack.enter_async_context(database.connection(timeout=0.5))
+            except psycopg.Error as error:
+                logger.debug("no connection to watch the run from: %s", error)
+            yield conn

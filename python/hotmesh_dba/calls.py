@@ -52,7 +52,7 @@ def undeploy(app_id: str) -> Steps[list[Action]]:
     return [Action(*row) for row in rows]
 
 
-@spelled_out
+@spelled_out()
 def prune(
     app_id: str, *, auto_deploy: bool = True, **options: Unpack[PruneOptions]
 ) -> Steps[PruneResult]:
@@ -99,7 +99,7 @@ def prune(
     return PruneResult(*rows[0])
 
 
-@spelled_out
+@spelled_out()
 def preview(
     app_id: str, *, max_rows: int | None = None, **options: Unpack[PruneOptions]
 ) -> Steps[Preview]:
