@@ -108,7 +108,9 @@ class BatchOptions(TypedDict, total=False):
     ]
     max_rows: Annotated[
         int | None,
-        Sql("max_rows", "int8", None, "Stop after this many rows, attributes not counted."),
+        Sql(
+            "max_rows", "int8", None, "Stop after this many rows a worker, attributes not counted."
+        ),
     ]
     disable_triggers: Annotated[
         bool,
