@@ -26,20 +26,33 @@ from hotmesh_dba.errors import (
     NotDeployed,
     NotHotMesh,
     NotInstalled,
+    OpenTransaction,
     PermissionDenied,
     ReadOnly,
+    RunEnded,
+    TriggersNeeded,
     UnknownApp,
     UntrustedInstaller,
     VersionMismatch,
     WrongIsolation,
 )
-from hotmesh_dba.models import Action, App, Preview, PruneResult
+from hotmesh_dba.models import (
+    Action,
+    ActiveRun,
+    App,
+    Preview,
+    Progress,
+    PruneResult,
+    Run,
+    RunResult,
+)
 
 __version__ = extension.version()
 
 __all__ = [
     "DBA",
     "Action",
+    "ActiveRun",
     "AmbiguousOverload",
     "App",
     "AsyncDBA",
@@ -55,10 +68,16 @@ __all__ = [
     "NotDeployed",
     "NotHotMesh",
     "NotInstalled",
+    "OpenTransaction",
     "PermissionDenied",
     "Preview",
+    "Progress",
     "PruneResult",
     "ReadOnly",
+    "Run",
+    "RunEnded",
+    "RunResult",
+    "TriggersNeeded",
     "UnknownApp",
     "UntrustedInstaller",
     "VersionMismatch",

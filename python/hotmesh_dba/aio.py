@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
-from hotmesh_dba import calls
-from hotmesh_dba.calls import Query, Row, Steps
-from hotmesh_dba.connecting import checked, connect_options, heard, kind_error
-from hotmesh_dba.errors import translate, translating
+from hotmesh_dba import batched, calls
+from hotmesh_dba.aio_workers import AsyncCrew
+from hotmesh_dba.batched import Batched
+from hotmesh_dba.connecting import check_alone, checked, connect_options, heard, kind_error, logger
+from hotmesh_dba.driving import drive_async
+from hotmesh_dba.errors import translating
+from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
+from hotmesh_dba.steps import Steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,8 +26,10 @@ R = TypeVar("R")
 class AsyncPool(Protocol):
     """What is needed of a pool; `psycopg_pool.AsyncConnectionPool` has it."""
 
-    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-        """Lend a connection."""
+    def connection(
+        self, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend a connection; fail where there is none after ``timeout`` seconds."""
         ...
 
 
@@ -38,6 +43,16 @@ def _method(
         return await self._run(call(*args, **kwargs))
 
     return as_method(method, call)
+
+
+def _batched_method(
+    call: Callable[P, Batched],
+) -> Callable[Concatenate[AsyncDBA, P], Coroutine[Any, Any, RunResult]]:
+    @wraps(call)
+    async def method(self: AsyncDBA, /, *args: P.args, **kwargs: P.kwargs) -> RunResult:
+        return await self._run_batched(call(*args, **kwargs))
+
+    return as_method(method, call, "RunResult")
 
 
 class AsyncDBA:
@@ -61,6 +76,9 @@ class AsyncDBA:
     prune = _method(calls.prune)
     preview = _method(calls.preview)
     apps = _method(calls.apps)
+    prune_batched = _batched_method(batched.prune_batched)
+    runs = _method(batched.runs)
+    progress = _method(batched.progress)
 
     async def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
@@ -68,7 +86,13 @@ class AsyncDBA:
             async with self._connection() as conn:
                 with heard(conn):
                     async with conn.transaction():
-                        return await _drive(conn, query, steps)
+                        return await drive_async(conn, query, steps)
+
+    async def _run_batched(self, run: Batched) -> RunResult:
+        if isinstance(self._database, psycopg.AsyncConnection):
+            check_alone(len(run.shares))
+        with translating():
+            return await AsyncCrew(run, self._connection, self._another).run()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -76,29 +100,27 @@ class AsyncDBA:
         if isinstance(database, psycopg.AsyncConnection):
             yield database
         elif isinstance(database, str):
-            async with await psycopg.AsyncConnection.connect(database, **connect_options()) as conn:
+            conn = await psycopg.AsyncConnection.connect(database, **connect_options())
+            try:
                 await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
                 yield conn
+            finally:
+                await conn.close()
         else:
             async with database.connection() as conn:
                 yield conn
 
-
-async def _drive(conn: psycopg.AsyncConnection[Any], query: Query, steps: Steps[R]) -> R:
-    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-        try:
-            while True:
-                try:
-                    rows = await _rows(cursor, query)
-                except psycopg.Error as error:
-                    query = steps.throw(translate(error))
-                else:
-                    query = steps.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-
-async def _rows(cursor: psycopg.AsyncCursor[Row], query: Query) -> list[Row]:
-    await cursor.execute(query.sql, query.params, prepare=False)
-    return await cursor.fetchall() if cursor.description else []
+    @asynccontextmanager
+    async def _another(self) -> AsyncIterator[psycopg.AsyncConnection[Any] | None]:
+        """Lend one more connection where there is one to be had, to watch a run from."""
+        database = self._database
+        async with AsyncExitStack() as stack:
+            conn = None
+            try:
+                if isinstance(database, str):
+                    conn = await stack.enter_async_context(self._connection())
+                elif not isinstance(database, psycopg.AsyncConnection):
+                    conn = await stack.enter_async_context(database.connection(timeout=0.5))
+            except psycopg.Error as error:
+                logger.debug("no connection to watch the run from: %s", error)
+            yield conn

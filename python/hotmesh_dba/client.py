@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
-from hotmesh_dba import calls
-from hotmesh_dba.calls import Query, Row, Steps
-from hotmesh_dba.connecting import checked, connect_options, heard, kind_error
-from hotmesh_dba.errors import translate, translating
+from hotmesh_dba import batched, calls
+from hotmesh_dba.batched import Batched
+from hotmesh_dba.connecting import check_alone, checked, connect_options, heard, kind_error, logger
+from hotmesh_dba.driving import drive
+from hotmesh_dba.errors import translating
+from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
+from hotmesh_dba.steps import Steps
+from hotmesh_dba.workers import Crew
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,8 +26,10 @@ R = TypeVar("R")
 class Pool(Protocol):
     """What is needed of a pool; `psycopg_pool.ConnectionPool` has it."""
 
-    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
-        """Lend a connection."""
+    def connection(
+        self, timeout: float | None = None
+    ) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Lend a connection; fail where there is none after ``timeout`` seconds."""
         ...
 
 
@@ -36,6 +41,16 @@ def _method(call: Callable[P, Steps[R]]) -> Callable[Concatenate[DBA, P], R]:
         return self._run(call(*args, **kwargs))
 
     return as_method(method, call)
+
+
+def _batched_method(
+    call: Callable[P, Batched],
+) -> Callable[Concatenate[DBA, P], RunResult]:
+    @wraps(call)
+    def method(self: DBA, /, *args: P.args, **kwargs: P.kwargs) -> RunResult:
+        return self._run_batched(call(*args, **kwargs))
+
+    return as_method(method, call, "RunResult")
 
 
 class DBA:
@@ -68,11 +83,20 @@ class DBA:
     prune = _method(calls.prune)
     preview = _method(calls.preview)
     apps = _method(calls.apps)
+    prune_batched = _batched_method(batched.prune_batched)
+    runs = _method(batched.runs)
+    progress = _method(batched.progress)
 
     def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
         with translating(), self._connection() as conn, heard(conn), conn.transaction():
-            return _drive(conn, query, steps)
+            return drive(conn, query, steps)
+
+    def _run_batched(self, run: Batched) -> RunResult:
+        if isinstance(self._database, psycopg.Connection):
+            check_alone(len(run.shares))
+        with translating():
+            return Crew(run, self._connection, self._another).run()
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -80,29 +104,24 @@ class DBA:
         if isinstance(database, psycopg.Connection):
             yield database
         elif isinstance(database, str):
-            with psycopg.connect(database, **connect_options()) as conn:
+            with closing(psycopg.connect(database, **connect_options())) as conn:
                 conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                 yield conn
         else:
             with database.connection() as conn:
                 yield conn
 
-
-def _drive(conn: psycopg.Connection[Any], query: Query, steps: Steps[R]) -> R:
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        try:
-            while True:
-                try:
-                    rows = _rows(cursor, query)
-                except psycopg.Error as error:
-                    query = steps.throw(translate(error))
-                else:
-                    query = steps.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-
-def _rows(cursor: psycopg.Cursor[Row], query: Query) -> list[Row]:
-    cursor.execute(query.sql, query.params, prepare=False)
-    return cursor.fetchall() if cursor.description else []
+    @contextmanager
+    def _another(self) -> Iterator[psycopg.Connection[Any] | None]:
+        """Lend one more connection where there is one to be had, to watch a run from."""
+        database = self._database
+        with ExitStack() as stack:
+            conn = None
+            try:
+                if isinstance(database, str):
+                    conn = stack.enter_context(self._connection())
+                elif not isinstance(database, psycopg.Connection):
+                    conn = stack.enter_context(database.connection(timeout=0.5))
+            except psycopg.Error as error:
+                logger.debug("no connection to watch the run from: %s", error)
+            yield conn

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import PipelineStatus, TransactionStatus
 
-from hotmesh_dba.errors import ConnectionFailed
+from hotmesh_dba.errors import ConnectionFailed, InvalidOption, OpenTransaction
 
 logger = logging.getLogger("hotmesh_dba")
 
@@ -47,6 +48,27 @@ def kind_error(database: object, client: str, other: str | None = None) -> TypeE
     kind = type(database).__name__
     advice = f"use {other}" if other else "give a conninfo, a psycopg connection or a pool"
     return TypeError(f"{client} cannot use a {kind}: {advice}")
+
+
+def check_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Refuse a connection on which nothing can be committed; ask the server nothing."""
+    busy = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+    if conn.info.transaction_status in busy or conn.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise OpenTransaction(
+            "prune_batched needs a connection without an open transaction",
+            detail="It commits every batch by itself. Nothing was sent to the server.",
+            hint="Commit or roll back first; or call prune, which can be part of a transaction.",
+        )
+
+
+def check_alone(workers: int) -> None:
+    """Refuse several workers on a single connection."""
+    if workers > 1:
+        raise InvalidOption(
+            f"{workers} workers need {workers} connections, and there is one",
+            detail="The client was given a connection.",
+            hint="Give it a conninfo or a pool, or leave workers at 1.",
+        )
 
 
 @contextmanager

@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
+
+if TYPE_CHECKING:
+    from hotmesh_dba.models import RunResult
 
 
 class HotMeshDBAError(Exception):
@@ -34,6 +39,8 @@ class HotMeshDBAError(Exception):
         """More about it, or None."""
         self.hint = hint
         """What to do about it, or None."""
+        self.result: RunResult | None = None
+        """What `prune_batched` had removed by then, and its records, where there are any."""
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -79,7 +86,7 @@ class NotHotMesh(HotMeshDBAError):
 
 
 class InvalidOption(HotMeshDBAError):
-    """A window, flag or limit that makes no sense (22023, 22004, 22007, 22008, 22015)."""
+    """A window, flag or limit that makes no sense (22003, 22004, 22007, 22008, 22015, 22023)."""
 
 
 class PermissionDenied(HotMeshDBAError):
@@ -92,6 +99,10 @@ class ReadOnly(HotMeshDBAError):
 
 class WrongIsolation(HotMeshDBAError):
     """Stripping needs READ COMMITTED, and the transaction is stricter (25001)."""
+
+
+class OpenTransaction(HotMeshDBAError):
+    """`prune_batched` commits by itself, and the connection is in the midst of a transaction."""
 
 
 class Locked(HotMeshDBAError):
@@ -108,6 +119,14 @@ class AmbiguousOverload(HotMeshDBAError):
 
 class NotDeployed(HotMeshDBAError):
     """Stripping was asked for, but the app has no column ``pruned_at`` yet (55000)."""
+
+
+class TriggersNeeded(HotMeshDBAError):
+    """``disable_triggers`` was asked for, and something needs the triggers (55000)."""
+
+
+class RunEnded(HotMeshDBAError):
+    """Somebody took the run for dead and closed its record, so it gave up (55000)."""
 
 
 class Cancelled(HotMeshDBAError):
@@ -130,6 +149,7 @@ _ANYWHERE: dict[str, type[HotMeshDBAError]] = {
 # These have the meaning named here only where hotmesh_dba raised them: a trigger of the user's may
 # raise 22023 or 55000 for reasons of its own.
 _OURS: dict[str, type[HotMeshDBAError]] = {
+    "22003": InvalidOption,
     "22004": InvalidOption,
     "22007": InvalidOption,
     "22008": InvalidOption,
@@ -141,7 +161,13 @@ _OURS: dict[str, type[HotMeshDBAError]] = {
     "42602": InvalidAppId,
     "42725": AmbiguousOverload,
     "42809": NotHotMesh,
-    "55000": NotDeployed,
+}
+
+# What 55000 means, by the routine that raised it.
+_NOT_READY: dict[str, type[HotMeshDBAError]] = {
+    "_resolve": NotDeployed,
+    "_raise_no_fast_path": TriggersNeeded,
+    "_take_run_locks": RunEnded,
 }
 
 
@@ -172,17 +198,23 @@ def _class_of(error: psycopg.Error) -> type[HotMeshDBAError]:
         return ConnectionFailed if lost else HotMeshDBAError
     if state[:2] in ("08", "28"):
         return ConnectionFailed
-    if _raised_by_us(error) and state in _OURS:
+    routine = _routine(error)
+    if state == "55000":
+        return _NOT_READY.get(routine or "", HotMeshDBAError)
+    if routine is not None and state in _OURS:
         return _OURS[state]
     return _ANYWHERE.get(state, HotMeshDBAError)
 
 
-def _raised_by_us(error: psycopg.Error) -> bool:
-    """Whether the innermost place is one of our routines, or the call itself (a cast)."""
+def _routine(error: psycopg.Error) -> str | None:
+    """Return which of our routines raised it; empty for the call itself (a cast), else None."""
     context = error.diag.context or ""
     innermost, nested, _ = context.partition("\n")
-    in_a_routine = "PL/" in innermost  # a name, the same in every language of the messages
-    return " hotmesh_dba." in innermost if in_a_routine else not nested
+    if "PL/" not in innermost:  # a name, the same in every language of the messages
+        return None if nested else ""
+    found = re.search(r" hotmesh_dba\.(\w+)\(", innermost)
+    # A run's report passes on what some batch met.
+    return None if found is None or found[1] == "_report" else found[1]
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 Wrapper = Literal["none", "ours", "foreign", "ambiguous"]
+State = Literal["running", "completed", "stopped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,125 @@ class PruneResult(Counts):
     remaining: int
     """Completed live jobs still due for stripping after the call, because one transaction can hold
     only so many locks: call again. Always 0 without ``attributes=True``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of the table ``hotmesh_dba.run``: one run of ``prune_batched``, or one of its workers.
+
+    The fields are the table's columns; ``\\d+ hotmesh_dba.run`` explains each.
+    """
+
+    id: int
+    group_id: int
+    app: str
+    worker: int
+    workers: int
+    role: str
+    pid: int
+    options: dict[str, Any]
+    jobs_before: datetime
+    engine_before: datetime
+    worker_before: datetime
+    signals_until: datetime
+    triggers_disabled: bool
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    state: State
+    """``interrupted`` also where the row still says ``running`` but nobody works on it."""
+    stop_reason: str | None
+    batches: int
+    longest_batch: timedelta
+    deleted_jobs: int
+    deleted_transient: int
+    deleted_engine_streams: int
+    deleted_worker_streams: int
+    deleted_signals: int
+    marked_pruned: int
+    stripped_attributes: int
+    cascaded_attributes: int
+    skipped: int
+    expected: int
+    remaining: int | None
+    error_sqlstate: str | None
+    error_message: str | None
+    error_detail: str | None
+
+    @property
+    def rows_done(self) -> int:
+        """Jobs, messages and signals deleted, and jobs stripped."""
+        messages = self.deleted_engine_streams + self.deleted_worker_streams
+        jobs = self.deleted_jobs + self.deleted_transient + self.marked_pruned
+        return jobs + messages + self.deleted_signals
+
+    @property
+    def rows_left(self) -> int:
+        """What was left when it ended; while it runs, what is left of what it expected."""
+        if self.remaining is not None:
+            return self.remaining
+        return max(0, self.expected - self.rows_done)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(PruneResult):
+    """What a `prune_batched` removed: the sums of its runs, one for each worker.
+
+    ``remaining`` counts rows of every kind that are left: 0 when completed, else an estimate.
+    """
+
+    state: State
+    """``completed``; ``stopped``; or, on an error's ``result``, ``failed`` or ``interrupted``."""
+    stop_reason: str | None
+    """Of a stopped run ``max_runtime``, ``max_rows``, or ``locked`` (rows that others had locked
+    are left); of a failed one ``error`` or ``cancelled``."""
+    cascaded: int
+    """Attributes that went with deleted jobs."""
+    skipped: int
+    """Rows that could not be removed whatever was done; a warning named each."""
+    runs: tuple[Run, ...]
+    """The records, by worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a run has come: rows are jobs, messages and signals deleted, and jobs stripped."""
+
+    rows_done: int
+    rows_expected: int
+    """What the run estimated when it began."""
+    rows_left: int
+    rows_per_second: float | None
+    """Since it began, pauses included."""
+    time_left: timedelta | None
+    """What is left at that rate; None where there is none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Pace):
+    """What the callback of `prune_batched` is told, its workers taken together."""
+
+    result: RunResult
+    """The counts so far, and the runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRun(Pace):
+    """A run that has not ended: a row of the view ``hotmesh_dba.progress``."""
+
+    run_id: int
+    group_id: int
+    app: str
+    worker: int
+    workers: int
+    role: str
+    pid: int
+    """Its server process: ``SELECT pg_cancel_backend(pid)`` ends it."""
+    state: Literal["running", "interrupted"]
+    """``interrupted``: its server process is gone; the app's next run closes its record."""
+    started_at: datetime
+    updated_at: datetime
+    batches: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""The twelve options of ``prune`` and ``preview``: declared here, once.
+"""The twelve options of ``prune`` and ``preview``, and what ``prune_batched`` adds: declared once.
 
-Signatures, SQL calls and the options of the command are all made from `PruneOptions`.
+Signatures, SQL calls and the options of the command are all made from these two lists.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
@@ -20,7 +20,7 @@ class Sql:
     """What an option is in SQL, and how it is explained."""
 
     name: str
-    """The parameter of ``hotmesh_dba.prune``."""
+    """The parameter of ``hotmesh_dba.prune`` or ``prune_batched``."""
     type: str
     default: object
     """What the server uses where the option is not given. It is shown, never sent."""
@@ -84,13 +84,74 @@ class PruneOptions(TypedDict, total=False):
     ]
 
 
-_HINTS = get_type_hints(PruneOptions, include_extras=True)
+class BatchOptions(TypedDict, total=False):
+    """What ``prune_batched`` has beside `PruneOptions`, its workers left out."""
 
-OPTIONS: dict[str, Sql] = {name: get_args(hint)[1] for name, hint in _HINTS.items()}
+    batch_size: Annotated[
+        int | None,
+        Sql(
+            "batch_size",
+            "int4",
+            None,
+            "Rows of a transaction; steered towards the batch time where it is not given.",
+        ),
+    ]
+    batch_time: Annotated[
+        Window, Sql("batch_time", "interval", "200 ms", "How long a transaction should take.")
+    ]
+    batch_pause: Annotated[
+        Window, Sql("batch_pause", "interval", "0", "Wait this long after each transaction.")
+    ]
+    max_runtime: Annotated[
+        Window | None,
+        Sql("max_runtime", "interval", None, "Stop after this time, at the end of a batch."),
+    ]
+    max_rows: Annotated[
+        int | None,
+        Sql(
+            "max_rows", "int8", None, "Stop after this many rows a worker, attributes not counted."
+        ),
+    ]
+    disable_triggers: Annotated[
+        bool,
+        Sql(
+            "disable_triggers",
+            "bool",
+            False,
+            "Work without the foreign key's and HotMesh's triggers: faster, where it is allowed.",
+        ),
+    ]
+    max_wal_rate: Annotated[
+        int | None,
+        Sql("max_wal_rate", "int8", None, "Wait where more bytes of WAL a second were written."),
+    ]
+    max_replica_lag: Annotated[
+        Window | None,
+        Sql("max_replica_lag", "interval", None, "Wait while a replica lags by more than this."),
+    ]
+
+
+class BatchedOptions(PruneOptions, BatchOptions, total=False):
+    """Keyword options of ``prune_batched``."""
+
+
+_TYPES = {
+    name: get_args(hint)
+    for name, hint in get_type_hints(BatchedOptions, include_extras=True).items()
+}
+
+OPTIONS: dict[str, Sql] = {name: _TYPES[name][1] for name in PruneOptions.__annotations__}
 """Python name of each option -> what it is in SQL, in the order of the SQL signature."""
 
+BATCH_OPTIONS: dict[str, Sql] = {name: _TYPES[name][1] for name in BatchOptions.__annotations__}
+"""The same for what ``prune_batched`` adds."""
 
-def arguments(options: PruneOptions) -> tuple[str, list[object]]:
+BATCHED_OPTIONS = OPTIONS | BATCH_OPTIONS
+
+
+def arguments(
+    options: PruneOptions | BatchedOptions, known: Mapping[str, Sql] = OPTIONS
+) -> tuple[str, list[object]]:
     """Return the named SQL arguments for the options that were given, and their values.
 
     Raises `TypeError` for an unknown option or a value of the wrong type.
@@ -98,9 +159,9 @@ def arguments(options: PruneOptions) -> tuple[str, list[object]]:
     placeholders: list[str] = []
     values: list[object] = []
     for name, value in options.items():
-        if name not in OPTIONS:
-            raise TypeError(f"unknown option {name!r}; known ones are {', '.join(OPTIONS)}")
-        sql = OPTIONS[name]
+        if name not in known:
+            raise TypeError(f"unknown option {name!r}; known ones are {', '.join(known)}")
+        sql = known[name]
         placeholders.append(f", {sql.name} => %s::pg_catalog.{sql.type}")
         values.append(None if value is None else _ADAPT[sql.type](name, value))
     return "".join(placeholders), values
@@ -121,6 +182,13 @@ def _flag(name: str, value: object) -> bool:
     raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
+def whole_number(name: str, value: object) -> int:
+    """Return the value where it is a number; True is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError(f"{name} must be a whole number, not {value!r}")
+
+
 def _names(name: str, value: object) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidOption(
@@ -134,36 +202,43 @@ def _names(name: str, value: object) -> list[str]:
 _ADAPT: dict[str, Callable[[str, object], object]] = {
     "interval": _window,
     "bool": _flag,
+    "int4": whole_number,
+    "int8": whole_number,
     "text[]": _names,
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def spelled_out(function: F) -> F:
+def spelled_out(known: Mapping[str, Sql] = OPTIONS) -> Callable[[F], F]:
     """Show the options with their defaults in ``help()`` instead of ``**options``."""
-    signature = inspect.signature(function)
     shown = [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=sql.default,
-            annotation=get_args(_HINTS[name])[0],
+            annotation=_TYPES[name][0],
         )
-        for name, sql in OPTIONS.items()
+        for name, sql in known.items()
     ]
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    position = next(i for i, p in enumerate(own) if p.kind is p.KEYWORD_ONLY)
-    own[position:position] = shown
-    function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
-    return function
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        position = next(i for i, p in enumerate(own) if p.kind is p.KEYWORD_ONLY)
+        own[position:position] = shown
+        function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+        return function
+
+    return show
 
 
-def as_method(method: F, call: Callable[..., Any]) -> F:
+def as_method(method: F, call: Callable[..., Any], result: str | None = None) -> F:
     """Show a method with the signature of its call, returning the result and not the steps."""
     signature = inspect.signature(call)
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    result = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
+    if result is None:
+        result = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[own, *signature.parameters.values()], return_annotation=result
     )

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import asdict
 from enum import Enum
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from hotmesh_dba import DBA, Action, __version__, extension
+from hotmesh_dba.cli import pruning
+from hotmesh_dba.cli.arguments import AppId, Dsn, Json
 from hotmesh_dba.cli.output import note, reporting, show_json, show_table
-from hotmesh_dba.options import OPTIONS, PruneOptions, Sql
 
 _HELP = "Prune HotMesh databases."
-_EPILOG = "Exit codes: 0 done, 1 error, 2 wrong usage, 4 locked by somebody else, 6 cannot connect."
+_EPILOG = (
+    "Exit codes: 0 done, or a budget reached; 1 error; 2 wrong usage; 3 rows are left because"
+    " others had locked them; 4 another run, or somebody's lock; 6 cannot connect; 130 and 143"
+    " ended by SIGINT and SIGTERM."
+)
 _SETTINGS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False}
 
 app = typer.Typer(help=_HELP, epilog=_EPILOG, add_completion=False, **_SETTINGS)
 files = typer.Typer(help="The extension's files.", **_SETTINGS)
 app.add_typer(files, name="extension")
-
-AppId = Annotated[str, typer.Argument(metavar="APP", help="appId, or the name of its schema.")]
-Dsn = Annotated[
-    str,
-    typer.Option(
-        envvar="HOTMESH_DBA_DSN",
-        show_default=False,
-        help="Connection string or URI; what it leaves out comes from the PG* variables.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 
 
 class Format(str, Enum):
@@ -136,68 +128,5 @@ def apps(dsn: Dsn = "", as_json: Json = False) -> None:
         note("no HotMesh applications in this database")
 
 
-# --- prune: its options are made from the one list -------------------------------------------
-
-# Only these differ from the Python name with dashes.
-_FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
-
-
-def _option(name: str, sql: Sql) -> inspect.Parameter:
-    """Return the command-line option for an option of `prune`; None where it is not given."""
-    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-    kind: Any = Optional[str]  # noqa: UP045 - Typer reads it at run time
-    default = "" if sql.default is None else f" [default: {sql.default}]"
-    if sql.type == "bool":
-        kind = Optional[bool]  # noqa: UP045
-        default = "" if sql.default is None else f" [default: {'yes' if sql.default else 'no'}]"
-        # What is off unless asked for needs no second name.
-        flag = flag if sql.default is False else f"{flag}/--no-{flag[2:]}"
-    elif sql.type == "text[]":
-        kind = Optional[list[str]]  # noqa: UP045
-        default = " Repeatable."
-    option = typer.Option(
-        flag,
-        help=sql.help + default.replace("[", "(").replace("]", ")"),
-        metavar="INTERVAL" if sql.type == "interval" else None,
-        show_default=False,
-    )
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
-    )
-
-
-def _with_prune_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**given`` by an option each."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    every = [*own[:1], *(_option(name, sql) for name, sql in OPTIONS.items()), *own[1:]]
-    every = [p.replace(kind=p.KEYWORD_ONLY) for p in every]
-    command.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in every}
-    return command
-
-
-@app.command()
-@_with_prune_options
-def prune(
-    app_id: AppId,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go; change nothing.")
-    ] = False,
-    dsn: Dsn = "",
-    as_json: Json = False,
-    **given: Any,
-) -> None:
-    """Remove what HotMesh has finished with."""
-    options = PruneOptions(**{k: v for k, v in given.items() if v is not None and v != []})  # type: ignore[typeddict-item]
-    with reporting():
-        dba = DBA(dsn)
-        result = dba.preview(app_id, **options) if dry_run else dba.prune(app_id, **options)
-    record = asdict(result)
-    if as_json:
-        show_json(record)
-        return
-    counts = [{"kind": k, "rows": v} for k, v in record.items() if type(v) is int]
-    show_table(counts, ("kind", "rows"))
-    if dry_run:
-        note("a dry run: nothing was changed")
+app.command()(pruning.prune)
+app.command()(pruning.runs)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from types import FrameType
 from typing import Any
 
 import typer
@@ -17,14 +20,22 @@ from rich.text import Text
 from hotmesh_dba import ConnectionFailed, HotMeshDBAError, Locked
 from hotmesh_dba.connecting import logger
 
-FAILED, USAGE, LOCKED, UNREACHABLE = 1, 2, 4, 6
+FAILED, USAGE, LEFT, LOCKED, UNREACHABLE = 1, 2, 3, 4, 6
 
 Record = dict[str, Any]
 
 
 def show_json(data: object) -> None:
     """Write data for programs."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"no JSON for {value!r}")
 
 
 def show_table(records: Sequence[Record], columns: Sequence[str]) -> None:
@@ -46,11 +57,23 @@ def show_table(records: Sequence[Record], columns: Sequence[str]) -> None:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, timedelta):
+        return duration(value)
     if isinstance(value, int) and sys.stdout.isatty():
         return f"{value:,}"
     return str(value)
+
+
+def duration(value: timedelta) -> str:
+    """Return a duration in whole seconds, or in tenths where it is short."""
+    seconds = value.total_seconds()
+    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
 def note(message: str, style: str = "") -> None:
@@ -59,17 +82,31 @@ def note(message: str, style: str = "") -> None:
     console.print(Text(message, style=style))
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: it stops what runs on the server just like Ctrl-C."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's names
+    raise _Terminated
+
+
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Show the server's warnings, and an error as readable lines with its own exit code."""
+    """Show the server's warnings, and an error or a signal with its own exit code."""
     handler = _Notes(logging.WARNING)
     logger.addHandler(handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except HotMeshDBAError as error:
         _show_error(error)
         raise typer.Exit(_code(error)) from None
+    except KeyboardInterrupt as interrupt:
+        note("interrupted: what was committed stays", style="red")
+        number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
+        raise typer.Exit(128 + number) from None
     finally:
+        signal.signal(signal.SIGTERM, before)
         logger.removeHandler(handler)
 
 
