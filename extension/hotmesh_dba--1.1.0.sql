@@ -53,8 +53,10 @@ CREATE TYPE hotmesh_dba._lane AS (
     relation     regclass,
     attributes   regclass,      -- where the attributes of its jobs stand
     is_leaf      boolean,       -- whether a ctid names one row of it
-    locks        boolean,       -- whether rows may be locked before they go, and those of others passed over
+    may_lock     boolean,       -- whether the role may lock rows, so that those others hold can be passed over
+    careful      boolean,       -- whether it does, since somebody held one
     triggers_off boolean,       -- whether its statements run without triggers
+    by_hand      boolean,       -- whether attributes are deleted before their jobs: the cascade cannot be relied on
     way          text,          -- blocks: along the pages; index: along an index
     due          bigint,        -- rows that are due, by a bounded probe; NULL until probed
     per_page     int,           -- rows on a full page
@@ -986,8 +988,8 @@ AS $$
         SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
-           step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),
-           disable_triggers AND step.attributes IS NOT NULL,
+           step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
+           disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
@@ -996,14 +998,15 @@ $$;
 
 -- sql/steps/choose.sql
 
--- Which rows the next batch takes: up to max_rows (NULL: all), locked where that is possible, so that nobody adds an
--- attribute to a job (its foreign key wants the row) nor changes it before we are done. A row that somebody else
--- has locked is passed over. The lane comes back moved on behind them.
+-- Which rows the next batch takes: up to max_rows (NULL: all). The lane comes back moved on behind them.
 
+-- Jobs that are stripped, or lose their attributes before they go, are locked first: nobody then adds an attribute to them
+-- (its foreign key wants the row) nor changes them before we are done. Whatever else is deleted is locked by its DELETE;
+-- locking it before would write every row once more, and is done only where somebody holds some of them.
 CREATE FUNCTION hotmesh_dba._locking_clause(lane hotmesh_dba._lane) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN lane.locks THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
+AS $$ SELECT CASE WHEN lane.may_lock AND (lane.careful OR lane.by_hand) THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
 
 CREATE FUNCTION hotmesh_dba._is_of_jobs(step hotmesh_dba._step) RETURNS boolean
 LANGUAGE sql IMMUTABLE
@@ -1166,7 +1169,7 @@ $$;
 
 -- How much is due in a lane, and by which way it is found: by bounded looks, never by reading a big table whole.
 
--- Due rows, counted no further than max_rows, the lane's skipped ones aside.
+-- Due rows, counted no further than max_rows, the lane's skipped ones aside; lockable: and those that others hold.
 CREATE FUNCTION hotmesh_dba._count_lane(lane hotmesh_dba._lane, max_rows bigint, lockable boolean)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -1178,6 +1181,7 @@ AS $$
 DECLARE
     v_count bigint;
 BEGIN
+    lane.careful := true;
     PERFORM hotmesh_dba._bound_waiting();
     EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s %s LIMIT $3 %s) due',
                    (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane),
@@ -1209,7 +1213,7 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$;
 
--- Looks at no more than 128 pages, in groups of four spread evenly over the leaf: how many rows are on a full one, and
+-- Looks at no more than 128 pages, in eight groups spread evenly over the leaf: how many rows are on a full one, and
 -- how many are due on an average one.
 CREATE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
 LANGUAGE plpgsql VOLATILE
@@ -1222,7 +1226,8 @@ SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_groups bigint := least(32, greatest(1, pages / 4));
+    c_pages  CONSTANT bigint := 16;      -- of a group
+    v_groups bigint := least(8, greatest(1, pages / c_pages));
     v_page   bigint;
     v_rows   bigint;
     v_due    bigint;
@@ -1236,11 +1241,11 @@ BEGIN
                        ((lane).step).row_filter, (lane).relation)
             INTO v_rows, v_due
             USING ((lane).step).before, ((lane).step).entity_list,
-                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + 4);
-        per_page := greatest(per_page, v_rows / 4);
+                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + c_pages);
+        per_page := greatest(per_page, v_rows / c_pages);
         v_all := v_all + v_due;
     END LOOP;
-    due_per_page := v_all::float8 / (v_groups * 4);
+    due_per_page := v_all::float8 / (v_groups * c_pages);
 END
 $$;
 
@@ -1526,7 +1531,8 @@ BEGIN
 END
 $$;
 
--- How many attributes this transaction has deleted so far: a cascade's rows are in no ROW_COUNT. (0 with track_counts off.)
+-- How many attributes this transaction has deleted so far: a cascade's rows are in no ROW_COUNT. (0 with track_counts
+-- off.)
 CREATE FUNCTION hotmesh_dba._attributes_gone(attributes regclass) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1550,7 +1556,8 @@ BEGIN
 END
 $$;
 
--- Jobs, and transient jobs: the chosen ones go, and their attributes with them, by the cascade or before it by us.
+-- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
+-- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
 CREATE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
@@ -1560,31 +1567,29 @@ SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_by_cascade boolean := NOT (lane).triggers_off
-                            AND hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
-    v_before     bigint;
-    v_deleted    bigint;
-    v_attributes bigint := 0;
+    v_before     bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
+    v_gone       uuid[];
 BEGIN
-    IF v_by_cascade THEN
-        v_before := hotmesh_dba._attributes_gone(((lane).step).attributes);
-    ELSE
+    IF (lane).by_hand THEN
         PERFORM hotmesh_dba._check_explicit_cascade((lane).step);
-        v_attributes := hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
     END IF;
     PERFORM hotmesh_dba._bound_waiting();
-    -- The filter once more: a job that could not be locked may have changed since it was chosen.
-    EXECUTE format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', (lane).relation, ((lane).step).row_filter)
+    -- The filter once more: a job that was not locked may have changed since it was chosen.
+    EXECUTE format('WITH gone AS (DELETE FROM %s t WHERE t.id = ANY ($3) AND %s RETURNING t.id) SELECT array_agg(g.id) FROM gone g',
+                   (lane).relation, ((lane).step).row_filter)
+        INTO v_gone
         USING ((lane).step).before, ((lane).step).entity_list, job_ids;
-    GET DIAGNOSTICS v_deleted = ROW_COUNT;
-    IF NOT v_by_cascade AND v_deleted < cardinality(job_ids) THEN
+    IF (lane).triggers_off THEN
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
+    ELSIF (lane).by_hand AND coalesce(cardinality(v_gone), 0) < cardinality(job_ids) THEN
         RAISE triggered_action_exception
-            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - v_deleted, cardinality(job_ids)),
+            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - coalesce(cardinality(v_gone), 0),
+                                   cardinality(job_ids)),
                   DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.';
-    ELSIF v_by_cascade THEN
-        v_attributes := hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before;
     END IF;
-    RETURN ROW(v_deleted, 0, v_attributes, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    RETURN ROW(coalesce(cardinality(v_gone), 0), 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
+               '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1729,13 +1734,12 @@ BEGIN
         RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
         BEGIN
             RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
                                                          THEN greatest(1, max_rows / (lane).per_page) END);
         EXCEPTION WHEN OTHERS THEN
-            -- Somebody has locked a row there, or one cannot go: the others are chosen around it.
-            RETURN hotmesh_dba._run_chosen(lane, max_rows);
+            lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
     END IF;
     RETURN hotmesh_dba._run_chosen(lane, max_rows);
@@ -1750,9 +1754,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c_pages   CONSTANT bigint := 4096;      -- read by a batch that finds little: some milliseconds
-    v_choice  hotmesh_dba._choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
+    v_choice  hotmesh_dba._choice;
     v_outcome hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, NULL);
 BEGIN
+    lane.by_hand := ((lane).step).name IN ('jobs', 'transient') AND NOT (lane).triggers_off
+                    AND NOT hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
+    v_choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._take(v_choice.lane, v_choice.ids)
                           ELSE hotmesh_dba._take(v_choice.lane, v_choice.tids) END;
@@ -1828,6 +1835,7 @@ BEGIN
         BEGIN
             RETURN hotmesh_dba._run_batch(lane, max_rows, true);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            lane.careful := true;
             PERFORM pg_sleep(v_try * 0.02);
         END;
     END LOOP;
@@ -2679,6 +2687,7 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
+    lane.careful := true;
     lane.setbacks := (lane).setbacks + 1;
     lane.size := greatest(1, tried / 4);
     run.resume_at := clock_timestamp() + (lane).setbacks * (0.02 + 0.03 * random()) * interval '1 second';

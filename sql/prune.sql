@@ -10,6 +10,7 @@ BEGIN
         BEGIN
             RETURN hotmesh_dba._run_batch(lane, max_rows, true);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            lane.careful := true;
             PERFORM pg_sleep(v_try * 0.02);
         END;
     END LOOP;

@@ -38,8 +38,10 @@ CREATE TYPE hotmesh_dba._lane AS (
     relation     regclass,
     attributes   regclass,      -- where the attributes of its jobs stand
     is_leaf      boolean,       -- whether a ctid names one row of it
-    locks        boolean,       -- whether rows may be locked before they go, and those of others passed over
+    may_lock     boolean,       -- whether the role may lock rows, so that those others hold can be passed over
+    careful      boolean,       -- whether it does, since somebody held one
     triggers_off boolean,       -- whether its statements run without triggers
+    by_hand      boolean,       -- whether attributes are deleted before their jobs: the cascade cannot be relied on
     way          text,          -- blocks: along the pages; index: along an index
     due          bigint,        -- rows that are due, by a bounded probe; NULL until probed
     per_page     int,           -- rows on a full page

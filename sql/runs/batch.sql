@@ -86,6 +86,7 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
+    lane.careful := true;
     lane.setbacks := (lane).setbacks + 1;
     lane.size := greatest(1, tried / 4);
     run.resume_at := clock_timestamp() + (lane).setbacks * (0.02 + 0.03 * random()) * interval '1 second';

@@ -1,11 +1,12 @@
--- Which rows the next batch takes: up to max_rows (NULL: all), locked where that is possible, so that nobody adds an
--- attribute to a job (its foreign key wants the row) nor changes it before we are done. A row that somebody else
--- has locked is passed over. The lane comes back moved on behind them.
+-- Which rows the next batch takes: up to max_rows (NULL: all). The lane comes back moved on behind them.
 
+-- Jobs that are stripped, or lose their attributes before they go, are locked first: nobody then adds an attribute to them
+-- (its foreign key wants the row) nor changes them before we are done. Whatever else is deleted is locked by its DELETE;
+-- locking it before would write every row once more, and is done only where somebody holds some of them.
 CREATE OR REPLACE FUNCTION hotmesh_dba._locking_clause(lane hotmesh_dba._lane) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN lane.locks THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
+AS $$ SELECT CASE WHEN lane.may_lock AND (lane.careful OR lane.by_hand) THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_of_jobs(step hotmesh_dba._step) RETURNS boolean
 LANGUAGE sql IMMUTABLE

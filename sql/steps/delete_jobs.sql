@@ -21,7 +21,8 @@ BEGIN
 END
 $$;
 
--- How many attributes this transaction has deleted so far: a cascade's rows are in no ROW_COUNT. (0 with track_counts off.)
+-- How many attributes this transaction has deleted so far: a cascade's rows are in no ROW_COUNT. (0 with track_counts
+-- off.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._attributes_gone(attributes regclass) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -45,7 +46,8 @@ BEGIN
 END
 $$;
 
--- Jobs, and transient jobs: the chosen ones go, and their attributes with them, by the cascade or before it by us.
+-- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
+-- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
 CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
@@ -55,30 +57,28 @@ SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_by_cascade boolean := NOT (lane).triggers_off
-                            AND hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
-    v_before     bigint;
-    v_deleted    bigint;
-    v_attributes bigint := 0;
+    v_before     bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
+    v_gone       uuid[];
 BEGIN
-    IF v_by_cascade THEN
-        v_before := hotmesh_dba._attributes_gone(((lane).step).attributes);
-    ELSE
+    IF (lane).by_hand THEN
         PERFORM hotmesh_dba._check_explicit_cascade((lane).step);
-        v_attributes := hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
     END IF;
     PERFORM hotmesh_dba._bound_waiting();
-    -- The filter once more: a job that could not be locked may have changed since it was chosen.
-    EXECUTE format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', (lane).relation, ((lane).step).row_filter)
+    -- The filter once more: a job that was not locked may have changed since it was chosen.
+    EXECUTE format('WITH gone AS (DELETE FROM %s t WHERE t.id = ANY ($3) AND %s RETURNING t.id) SELECT array_agg(g.id) FROM gone g',
+                   (lane).relation, ((lane).step).row_filter)
+        INTO v_gone
         USING ((lane).step).before, ((lane).step).entity_list, job_ids;
-    GET DIAGNOSTICS v_deleted = ROW_COUNT;
-    IF NOT v_by_cascade AND v_deleted < cardinality(job_ids) THEN
+    IF (lane).triggers_off THEN
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
+    ELSIF (lane).by_hand AND coalesce(cardinality(v_gone), 0) < cardinality(job_ids) THEN
         RAISE triggered_action_exception
-            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - v_deleted, cardinality(job_ids)),
+            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - coalesce(cardinality(v_gone), 0),
+                                   cardinality(job_ids)),
                   DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.';
-    ELSIF v_by_cascade THEN
-        v_attributes := hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before;
     END IF;
-    RETURN ROW(v_deleted, 0, v_attributes, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    RETURN ROW(coalesce(cardinality(v_gone), 0), 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
+               '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
 $$;

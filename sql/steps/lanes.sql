@@ -126,8 +126,8 @@ AS $$
         SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
     SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
-           step.name = 'strip' OR hotmesh_dba._may_lock(p.relation),
-           disable_triggers AND step.attributes IS NOT NULL,
+           step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
+           disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p

@@ -1,6 +1,6 @@
 -- How much is due in a lane, and by which way it is found: by bounded looks, never by reading a big table whole.
 
--- Due rows, counted no further than max_rows, the lane's skipped ones aside.
+-- Due rows, counted no further than max_rows, the lane's skipped ones aside; lockable: and those that others hold.
 CREATE OR REPLACE FUNCTION hotmesh_dba._count_lane(lane hotmesh_dba._lane, max_rows bigint, lockable boolean)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -12,6 +12,7 @@ AS $$
 DECLARE
     v_count bigint;
 BEGIN
+    lane.careful := true;
     PERFORM hotmesh_dba._bound_waiting();
     EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s %s LIMIT $3 %s) due',
                    (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane),
@@ -43,7 +44,7 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$;
 
--- Looks at no more than 128 pages, in groups of four spread evenly over the leaf: how many rows are on a full one, and
+-- Looks at no more than 128 pages, in eight groups spread evenly over the leaf: how many rows are on a full one, and
 -- how many are due on an average one.
 CREATE OR REPLACE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
 LANGUAGE plpgsql VOLATILE
@@ -56,7 +57,8 @@ SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_groups bigint := least(32, greatest(1, pages / 4));
+    c_pages  CONSTANT bigint := 16;      -- of a group
+    v_groups bigint := least(8, greatest(1, pages / c_pages));
     v_page   bigint;
     v_rows   bigint;
     v_due    bigint;
@@ -70,11 +72,11 @@ BEGIN
                        ((lane).step).row_filter, (lane).relation)
             INTO v_rows, v_due
             USING ((lane).step).before, ((lane).step).entity_list,
-                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + 4);
-        per_page := greatest(per_page, v_rows / 4);
+                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + c_pages);
+        per_page := greatest(per_page, v_rows / c_pages);
         v_all := v_all + v_due;
     END LOOP;
-    due_per_page := v_all::float8 / (v_groups * 4);
+    due_per_page := v_all::float8 / (v_groups * c_pages);
 END
 $$;
 

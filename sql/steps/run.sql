@@ -25,13 +25,12 @@ BEGIN
         RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
         BEGIN
             RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
                                                          THEN greatest(1, max_rows / (lane).per_page) END);
         EXCEPTION WHEN OTHERS THEN
-            -- Somebody has locked a row there, or one cannot go: the others are chosen around it.
-            RETURN hotmesh_dba._run_chosen(lane, max_rows);
+            lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
     END IF;
     RETURN hotmesh_dba._run_chosen(lane, max_rows);
@@ -46,9 +45,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c_pages   CONSTANT bigint := 4096;      -- read by a batch that finds little: some milliseconds
-    v_choice  hotmesh_dba._choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
+    v_choice  hotmesh_dba._choice;
     v_outcome hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, NULL);
 BEGIN
+    lane.by_hand := ((lane).step).name IN ('jobs', 'transient') AND NOT (lane).triggers_off
+                    AND NOT hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
+    v_choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._take(v_choice.lane, v_choice.ids)
                           ELSE hotmesh_dba._take(v_choice.lane, v_choice.tids) END;

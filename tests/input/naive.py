@@ -36,11 +36,20 @@ WHERE j.pruned_at IS NOT NULL AND a.type NOT IN ('jdata', 'udata', 'jmark')
 """
 
 
-def add_job(conn: Connection, key: str, status: int = 0, attributes: int = 3) -> str:
-    """A live job with that many attributes to strip; its id."""
-    ((job,),) = run(
-        conn, "INSERT INTO myapp.jobs (key, status) VALUES (%s, %s) RETURNING id::text", key, status
-    )
+def add_job(
+    conn: Connection, key: str, status: int = 0, attributes: int = 3, beside: str | None = None
+) -> str:
+    """A live job with that many attributes to strip; its id.
+
+    With `beside`, in the same partition as that job: a strip takes one partition after the other.
+    """
+    insert = "INSERT INTO myapp.jobs (key, status) VALUES (%s, %s) RETURNING id::text, tableoid"
+    ((job, leaf),) = run(conn, insert, key, status)
+    while beside and run(conn, "SELECT tableoid FROM myapp.jobs WHERE id = %s", beside) != [
+        (leaf,)
+    ]:
+        run(conn, "DELETE FROM myapp.jobs WHERE id = %s", job)
+        ((job, leaf),) = run(conn, insert, key, status)
     run(
         conn,
         "INSERT INTO myapp.jobs_attributes (job_id, symbol, type)"

@@ -52,8 +52,8 @@ def test_a_job_that_completes_during_a_strip(
     strip: str,
     leaks: int,
 ) -> None:
-    add_job(conn, "done")
-    late = add_job(conn, "late", status=1)
+    job = add_job(conn, "done")
+    late = add_job(conn, "late", status=1, beside=job)
     keeper, worker = connect(), connect()
     run(keeper, "SELECT pg_advisory_lock(%s)", GATE)
     with background(stripper, strip) as task:
