@@ -46,9 +46,15 @@ def test_the_schedules_run_and_are_those_of_the_examples(conn: Connection, app: 
     commands = scheduled(README)
     assert len(commands) == 4
     assert scheduled((EXAMPLES / "cron.sql").read_text()) == commands
-    removed = [conn.execute(command.encode()).fetchone() for command in commands]
-    assert all(row is not None and len(row) == 9 for row in removed)
-    assert sum(sum(row[:8]) for row in removed if row) > 0
+    for command in commands:
+        assert command.startswith("CALL ")
+        conn.execute(command.encode())
+    runs = conn.execute(
+        "SELECT state, deleted_jobs + deleted_transient + deleted_engine_streams"
+        " + deleted_worker_streams + marked_pruned FROM hotmesh_dba.run"
+    ).fetchall()
+    assert [state for state, _ in runs] == ["completed"] * 4
+    assert sum(rows for _, rows in runs) > 0
 
 
 def test_the_sql_block_runs(conn: Connection, app: NewApp) -> None:
@@ -57,6 +63,17 @@ def test_the_sql_block_runs(conn: Connection, app: NewApp) -> None:
     statements = [line.split("--")[0] for line in block.splitlines()]
     for statement in statements:
         assert conn.execute(statement.encode()).fetchall()
+
+
+def test_the_calls_of_runs_run(conn: Connection, app: NewApp) -> None:
+    load_sample(conn, app(), jobs=200)
+    conn.execute("SELECT hotmesh_dba.deploy('myapp')")
+    [block] = [text for text in blocks("sql") if "hotmesh_dba.progress" in text]
+    statements = [line.split("--")[0] for line in block.splitlines()]
+    assert len(statements) == 4
+    rows = [conn.execute(statement.encode()).fetchall() for statement in statements]
+    assert rows[2] == []
+    assert [row[2] for row in rows[3]] == ["completed", "completed"]
 
 
 def test_the_grants_suffice_and_are_those_of_the_example(
