@@ -95,6 +95,8 @@ class AsyncCrew:
                         await cancel(conn)
             # Again then: one that came before the statement was lost.
             await asyncio.wait(self._tasks, timeout=1)
+        # What they raised is known from the first of them; asyncio wants it to be looked at.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _result(self) -> RunResult:
         result = await self._look()

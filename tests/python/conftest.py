@@ -71,7 +71,7 @@ def _over_autocommit(db: Database) -> Iterator[Any]:
 
 
 def _over_pool(db: Database) -> Iterator[Any]:
-    with psycopg_pool.ConnectionPool(db.conninfo(), min_size=1, open=True) as pool:
+    with psycopg_pool.ConnectionPool(db.conninfo(), min_size=1, max_size=4, open=True) as pool:
         yield DBA(pool)
 
 
@@ -92,7 +92,7 @@ def _async_over_connection(db: Database) -> Iterator[Any]:
 
 def _async_over_pool(db: Database) -> Iterator[Any]:
     async def call(use: Callable[[AsyncDBA], Any]) -> Any:
-        async with psycopg_pool.AsyncConnectionPool(db.conninfo(), min_size=1) as pool:
+        async with psycopg_pool.AsyncConnectionPool(db.conninfo(), min_size=1, max_size=4) as pool:
             return await use(AsyncDBA(pool))
 
     yield _Waiting(call)

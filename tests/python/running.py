@@ -1,0 +1,54 @@
+"""Runs that are held in mid-way, and what is left of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.server import Connection
+
+PATIENCE = 30.0
+
+# A run that stops to think for an hour after its first row.
+HELD: dict[str, Any] = {"batch_size": 1, "batch_pause": "1 hour"}
+
+
+def until(what: str, condition: Callable[[], bool]) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.01)
+
+
+def begun(conn: Connection, workers: int = 1) -> None:
+    """Wait until that many workers have committed a batch and hold."""
+    query = "SELECT count(*) FROM hotmesh_dba.run WHERE state = 'running' AND batches > 0"
+    until("a run at work", lambda: conn.execute(query.encode()).fetchone() == (workers,))
+
+
+def backends(conn: Connection) -> list[int]:
+    """The processes of the runs that say `running`."""
+    query = "SELECT pid FROM hotmesh_dba.run WHERE state = 'running' ORDER BY worker"
+    return [pid for (pid,) in conn.execute(query.encode())]
+
+
+def states(conn: Connection) -> list[tuple[Any, ...]]:
+    """The records: state and stop reason, by age."""
+    query = "SELECT state, stop_reason FROM hotmesh_dba.run ORDER BY id"
+    return conn.execute(query.encode()).fetchall()
+
+
+def at_rest(conn: Connection) -> None:
+    """Nothing of a run is at work on the server any more, and nothing of ours is locked."""
+    active = conn.execute(
+        "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state <> 'idle' AND query LIKE 'CALL%'"
+    ).fetchall()
+    assert active == []
+    held = conn.execute(
+        "SELECT * FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    ).fetchall()
+    assert held == []
