@@ -15,6 +15,9 @@ from .stage import APP
 
 LEAVES = 8
 
+# Ids that are looked at for each job that shall be in one leaf.
+_CANDIDATES = 2 * LEAVES
+
 # Status, when it expires, whether it is marked as stripped.
 _KINDS = {
     "expired": "(0, now() - interval '30 days', false)",
@@ -67,7 +70,7 @@ def load_jobs(conn: Connection, jobs: Jobs) -> None:
             FROM (VALUES {kinds}) AS f (status, live_until, stripped)
         ), id AS (
           SELECT md5('job-' || c)::uuid AS id
-            FROM (SELECT count(*) AS jobs FROM {app}.jobs) AS have,
+            FROM (SELECT {spread} * count(*) AS jobs FROM {app}.jobs) AS have,
                  generate_series(have.jobs + 1, have.jobs + {candidates}) AS c
            WHERE NOT {skewed} OR satisfies_hash_partition({parent}::regclass, {leaves}, 0,
                                                           md5('job-' || c)::uuid)
@@ -82,7 +85,8 @@ def load_jobs(conn: Connection, jobs: Jobs) -> None:
         parent=sql.Literal(f"{APP}.jobs"),
         leaves=sql.Literal(LEAVES),
         skewed=sql.Literal(jobs.skewed),
-        candidates=sql.Literal(jobs.count * (2 * LEAVES if jobs.skewed else 1)),
+        spread=sql.Literal(_CANDIDATES),
+        candidates=sql.Literal(jobs.count * (_CANDIDATES if jobs.skewed else 1)),
         count=sql.Literal(jobs.count),
         kind_count=sql.Literal(len(jobs.kinds)),
     )
@@ -113,7 +117,8 @@ def _insert_attributes(conn: Connection, per_job: int) -> None:
         sql.SQL(
             """
             INSERT INTO {app}.jobs_attributes (job_id, symbol, dimension, value, type, created_at)
-            SELECT fresh.id, chr(97 + slot.k / 676) || chr(97 + slot.k / 26 % 26) || chr(97 + slot.k % 26),
+            SELECT fresh.id,
+                   chr(97 + slot.k / 676) || chr(97 + slot.k / 26 % 26) || chr(97 + slot.k % 26),
                    ',0,' || slot.k % 4,
                    left(md5(fresh.id || ':' || slot.k) || md5(slot.k::text), 11 + slot.k % 40),
                    (CASE WHEN slot.place < 58 THEN 'adata' WHEN slot.place < 64 THEN 'other'
