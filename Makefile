@@ -29,7 +29,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test lint dist
+.PHONY: all install build check-built demo test bench bench-quick lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -46,6 +46,14 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(TEST_SERVER) $(BIN)/python -m pytest $(TESTARGS)
+
+# Half an hour, on a machine that does nothing else; the report is committed.
+bench: .venv/.dev check-built
+	$(TEST_SERVER) $(BIN)/python -m bench --write bench/RESULTS.md
+
+# A few minutes: the same rows from less data, printed only.
+bench-quick: .venv/.dev check-built
+	$(TEST_SERVER) $(BIN)/python -m bench --quick
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

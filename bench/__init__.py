@@ -1,0 +1,1 @@
+"""The measurements: `make bench`, `make bench-quick`, or `python -m bench --help`."""
