@@ -34,7 +34,7 @@ CREATE TYPE hotmesh_dba._outcome AS (
     taken      bigint,          -- rows deleted, or jobs stripped and marked
     attributes bigint,          -- attributes stripped
     skipped    uuid[],          -- jobs that cannot be marked, whatever we do
-    finished   boolean
+    finished   boolean          -- NULL: it gave way to a full lock table
 );
 
 -- The result of prune and preview (contract: names, order and types are fixed).
