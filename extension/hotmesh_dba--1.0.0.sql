@@ -470,17 +470,18 @@ BEGIN
 END
 $$;
 
--- What row-level security hides from us would be left behind for ever, on a job that is marked or gone.
-CREATE FUNCTION hotmesh_dba._check_sees_all(attributes regclass, doing text) RETURNS void
+-- What row-level security hides from us would be left behind for ever, on a job that is marked or gone; and a
+-- job that it keeps from being deleted would have lost its attributes.
+CREATE FUNCTION hotmesh_dba._check_sees_all(relation regclass, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF row_security_active(attributes) THEN
-        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, attributes
+    IF row_security_active(relation) THEN
+        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, relation
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = format('Attributes that are hidden from role "%s" would be left behind.', current_user),
-                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', attributes, current_user);
+                  DETAIL = format('Its policies may keep rows from role "%s", and a job would be parted from its attributes.', current_user),
+                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', relation, current_user);
     END IF;
 END
 $$;
@@ -768,6 +769,7 @@ BEGIN
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
     PERFORM hotmesh_dba._check_sees_all(step.attributes, 'delete jobs without their foreign key''s cascade');
+    PERFORM hotmesh_dba._check_sees_all(step.relation, 'delete jobs without their foreign key''s cascade');
 END
 $$;
 
@@ -797,6 +799,12 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', step.relation, step.row_filter)
         USING step.before, step.entity_list, v_ids;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    IF NOT v_intact AND v_deleted < cardinality(v_ids) THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs of %s were not deleted', cardinality(v_ids) - v_deleted, cardinality(v_ids), step.relation),
+                  DETAIL = 'A trigger kept them, and without their foreign key''s cascade their attributes would be lost all the same.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;', step.relation);
+    END IF;
     RETURN ROW(v_deleted, 0, '{}', max_jobs IS NULL OR v_deleted = 0 OR cardinality(v_ids) < max_jobs)::hotmesh_dba._outcome;
 END
 $$;

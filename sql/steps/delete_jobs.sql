@@ -68,6 +68,7 @@ BEGIN
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
     PERFORM hotmesh_dba._check_sees_all(step.attributes, 'delete jobs without their foreign key''s cascade');
+    PERFORM hotmesh_dba._check_sees_all(step.relation, 'delete jobs without their foreign key''s cascade');
 END
 $$;
 
@@ -97,6 +98,12 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', step.relation, step.row_filter)
         USING step.before, step.entity_list, v_ids;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    IF NOT v_intact AND v_deleted < cardinality(v_ids) THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs of %s were not deleted', cardinality(v_ids) - v_deleted, cardinality(v_ids), step.relation),
+                  DETAIL = 'A trigger kept them, and without their foreign key''s cascade their attributes would be lost all the same.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;', step.relation);
+    END IF;
     RETURN ROW(v_deleted, 0, '{}', max_jobs IS NULL OR v_deleted = 0 OR cardinality(v_ids) < max_jobs)::hotmesh_dba._outcome;
 END
 $$;
