@@ -69,7 +69,7 @@ CREATE TYPE hotmesh_dba._outcome AS (
     attributes bigint,          -- attributes stripped
     cascaded   bigint,          -- attributes that went with their jobs
     skipped    text[],          -- keys of rows that cannot be removed, whatever we do
-    finished   boolean,
+    finished   boolean,         -- NULL: it gave way to a full lock table
     lane       hotmesh_dba._lane
 );
 
@@ -155,6 +155,7 @@ COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
 
@@ -455,16 +456,20 @@ $$;
 
 -- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live
 -- job and keeps it to the end, and a full lock table stops every session of the server. A quarter of the
--- table is ours, less what this session holds already (repeated calls in one transaction add up).
+-- table is ours, less what this session holds already (repeated calls in one transaction add up); and all
+-- sessions together stay below half of it, each taking half of what is left of that half, for another may be
+-- taking its own at this very moment.
 CREATE OR REPLACE FUNCTION hotmesh_dba._lock_room() RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(0, current_setting('max_locks_per_transaction')::bigint
-                       * (current_setting('max_connections')::bigint
-                          + current_setting('max_prepared_transactions')::bigint) / 4
-                       - (SELECT count(*) FROM pg_locks l
-                          WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory'))
+    SELECT greatest(0, least(t.size / 4 - h.mine, (t.size / 2 - h.everybodys) / 2))
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint
+                 * (current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint) AS size) t,
+         (SELECT count(*) FILTER (WHERE l.pid = pg_backend_pid()) AS mine, count(*) AS everybodys
+          FROM pg_locks l
+          WHERE l.locktype = 'advisory') h
 $$;
 
 -- Who may stand in the way, for an error's DETAIL: the sessions with the strongest locks on the app's tables.
@@ -582,17 +587,18 @@ BEGIN
 END
 $$;
 
--- What row-level security hides from us would be left behind for ever, on a job that is marked or gone.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_sees_all(attributes regclass, doing text) RETURNS void
+-- What row-level security hides from us would be left behind for ever, on a job that is marked or gone; and a
+-- job that it keeps from being deleted would have lost its attributes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_sees_all(relation regclass, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF row_security_active(attributes) THEN
-        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, attributes
+    IF row_security_active(relation) THEN
+        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, relation
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = format('Attributes that are hidden from role "%s" would be left behind.', current_user),
-                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', attributes, current_user);
+                  DETAIL = format('Its policies may keep rows from role "%s", and a job would be parted from its attributes.', current_user),
+                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', relation, current_user);
     END IF;
 END
 $$;
@@ -1782,19 +1788,34 @@ $$;
 -- sql/prune.sql
 
 -- A batch that meets a lock gives way (its subtransaction sets free what it had locked) and tries again a few
--- times; then the whole call fails, and nothing is half done.
+-- times; then the whole call fails, and nothing is half done. So does one that meets a full lock table, for others
+-- may have taken their room at the same instant; but a strip tries with less and less, and then only stops.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch_patiently(app_schema name, lane hotmesh_dba._lane, max_rows bigint)
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_bound bigint := max_rows;
 BEGIN
     FOR v_try IN 1 .. 5 LOOP
         BEGIN
-            RETURN hotmesh_dba._run_batch(lane, max_rows, true);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            lane.careful := true;
-            PERFORM pg_sleep(v_try * 0.02);
+            RETURN hotmesh_dba._run_batch(lane, v_bound, true);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                lane.careful := true;
+                PERFORM pg_sleep(v_try * 0.02);
+            WHEN out_of_memory THEN
+                IF ((lane).step).name <> 'strip' AND v_try = 5 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.5);
+                IF ((lane).step).name = 'strip' THEN
+                    v_bound := least(v_bound / 4, hotmesh_dba._lock_room());
+                    IF v_bound = 0 OR v_try = 5 THEN
+                        RETURN ROW(0, 0, 0, '{}'::text[], NULL, lane)::hotmesh_dba._outcome;
+                    END IF;
+                END IF;
         END;
     END LOOP;
     PERFORM hotmesh_dba._raise_locked(app_schema, 'prune');
@@ -1807,6 +1828,26 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN (lane.step).name = 'strip' AND NOT lane.triggers_off THEN hotmesh_dba._lock_room() / workers END
+$$;
+
+-- What is left to strip. Where the lock table is full, those who filled it are giving way as well: a count
+-- must not fail the call that stopped for it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_remaining(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 10 LOOP
+        BEGIN
+            RETURN hotmesh_dba._count_due(step, NULL);
+        EXCEPTION WHEN out_of_memory THEN
+            IF v_try = 10 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_remaining(app_schema name, remaining bigint) RETURNS void
@@ -1875,11 +1916,13 @@ BEGIN
                 v_outcome := hotmesh_dba._run_batch_patiently(v_options.app_schema, v_lane, v_bound);
                 v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
                 v_lane := v_outcome.lane;
-                EXIT WHEN v_outcome.finished;
+                v_bound := CASE WHEN v_outcome.finished IS NULL THEN 0 ELSE v_bound END;
+                EXIT WHEN v_outcome.finished OR v_bound = 0;
             END LOOP;
+            EXIT WHEN v_bound = 0;
         END LOOP;
         IF v_step.name = 'strip' THEN
-            remaining := hotmesh_dba._count_due(v_step, NULL);
+            remaining := hotmesh_dba._count_remaining(v_step);
             IF v_bound = 0 AND remaining > 0 THEN
                 PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
             END IF;
@@ -2022,7 +2065,7 @@ AS $$
          + run.deleted_signals + run.marked_pruned
 $$;
 
--- Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
+-- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
 -- the very thing we are here against.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -2036,7 +2079,7 @@ BEGIN
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
       AND (r.started_at < now() - interval '90 days'
-           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 999 LIMIT 1));
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
 END
 $$;
 
@@ -2721,8 +2764,8 @@ BEGIN
     v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
     v_rows := hotmesh_dba._batch_rows(run, v_lane);
     BEGIN
+        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
         v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
-        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs here, and not to the COMMIT
         v_elapsed := clock_timestamp() - v_begun;
     EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN

@@ -49,7 +49,7 @@ CREATE TYPE hotmesh_dba._outcome AS (
     taken      bigint,          -- rows deleted, or jobs stripped and marked
     attributes bigint,          -- attributes stripped
     skipped    uuid[],          -- jobs that cannot be marked, whatever we do
-    finished   boolean
+    finished   boolean          -- NULL: it gave way to a full lock table
 );
 
 -- The result of prune and preview (contract: names, order and types are fixed).
@@ -339,16 +339,20 @@ $$;
 
 -- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live
 -- job and keeps it to the end, and a full lock table stops every session of the server. A quarter of the
--- table is ours, less what this session holds already (repeated calls in one transaction add up).
+-- table is ours, less what this session holds already (repeated calls in one transaction add up); and all
+-- sessions together stay below half of it, each taking half of what is left of that half, for another may be
+-- taking its own at this very moment.
 CREATE FUNCTION hotmesh_dba._lock_room() RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(0, current_setting('max_locks_per_transaction')::bigint
-                       * (current_setting('max_connections')::bigint
-                          + current_setting('max_prepared_transactions')::bigint) / 4
-                       - (SELECT count(*) FROM pg_locks l
-                          WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory'))
+    SELECT greatest(0, least(t.size / 4 - h.mine, (t.size / 2 - h.everybodys) / 2))
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint
+                 * (current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint) AS size) t,
+         (SELECT count(*) FILTER (WHERE l.pid = pg_backend_pid()) AS mine, count(*) AS everybodys
+          FROM pg_locks l
+          WHERE l.locktype = 'advisory') h
 $$;
 
 -- Who may stand in the way, for an error's DETAIL: the sessions with the strongest locks on the app's tables.
@@ -466,17 +470,18 @@ BEGIN
 END
 $$;
 
--- What row-level security hides from us would be left behind for ever, on a job that is marked or gone.
-CREATE FUNCTION hotmesh_dba._check_sees_all(attributes regclass, doing text) RETURNS void
+-- What row-level security hides from us would be left behind for ever, on a job that is marked or gone; and a
+-- job that it keeps from being deleted would have lost its attributes.
+CREATE FUNCTION hotmesh_dba._check_sees_all(relation regclass, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF row_security_active(attributes) THEN
-        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, attributes
+    IF row_security_active(relation) THEN
+        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, relation
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = format('Attributes that are hidden from role "%s" would be left behind.', current_user),
-                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', attributes, current_user);
+                  DETAIL = format('Its policies may keep rows from role "%s", and a job would be parted from its attributes.', current_user),
+                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', relation, current_user);
     END IF;
 END
 $$;
@@ -764,6 +769,7 @@ BEGIN
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
     PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
     PERFORM hotmesh_dba._check_sees_all(step.attributes, 'delete jobs without their foreign key''s cascade');
+    PERFORM hotmesh_dba._check_sees_all(step.relation, 'delete jobs without their foreign key''s cascade');
 END
 $$;
 
@@ -793,6 +799,12 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', step.relation, step.row_filter)
         USING step.before, step.entity_list, v_ids;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    IF NOT v_intact AND v_deleted < cardinality(v_ids) THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs of %s were not deleted', cardinality(v_ids) - v_deleted, cardinality(v_ids), step.relation),
+                  DETAIL = 'A trigger kept them, and without their foreign key''s cascade their attributes would be lost all the same.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;', step.relation);
+    END IF;
     RETURN ROW(v_deleted, 0, '{}', max_jobs IS NULL OR v_deleted = 0 OR cardinality(v_ids) < max_jobs)::hotmesh_dba._outcome;
 END
 $$;
@@ -936,19 +948,34 @@ $$;
 -- sql/prune.sql
 
 -- A batch that meets a lock gives way (its subtransaction sets free what it had locked) and tries again a few
--- times; then the whole call fails, and nothing is half done.
+-- times; then the whole call fails, and nothing is half done. So does one that meets a full lock table, for others
+-- may have taken their room at the same instant; but a strip tries with less and less, and then only stops.
 CREATE FUNCTION hotmesh_dba._run_step_patiently(
     app_schema name, step hotmesh_dba._step, max_rows bigint, skip uuid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_bound bigint := max_rows;
 BEGIN
     FOR v_try IN 1 .. 5 LOOP
         BEGIN
-            RETURN hotmesh_dba._run_step(step, max_rows, skip);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            PERFORM pg_sleep(v_try * 0.02);
+            RETURN hotmesh_dba._run_step(step, v_bound, skip);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                PERFORM pg_sleep(v_try * 0.02);
+            WHEN out_of_memory THEN
+                IF step.name <> 'strip' AND v_try = 5 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.5);
+                IF step.name = 'strip' THEN
+                    v_bound := least(v_bound / 4, hotmesh_dba._lock_room());
+                    IF v_bound = 0 OR v_try = 5 THEN
+                        RETURN ROW(0, 0, '{}', NULL)::hotmesh_dba._outcome;
+                    END IF;
+                END IF;
         END;
     END LOOP;
     PERFORM hotmesh_dba._raise_locked(app_schema, 'prune');
@@ -960,6 +987,26 @@ CREATE FUNCTION hotmesh_dba._batch_bound(step hotmesh_dba._step) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE WHEN step.name = 'strip' THEN hotmesh_dba._lock_room() END $$;
+
+-- What is left to strip. Where the lock table is full, those who filled it are giving way as well: a count
+-- must not fail the call that stopped for it.
+CREATE FUNCTION hotmesh_dba._count_remaining(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 10 LOOP
+        BEGIN
+            RETURN hotmesh_dba._count_due(step, NULL);
+        EXCEPTION WHEN out_of_memory THEN
+            IF v_try = 10 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
+$$;
 
 CREATE FUNCTION hotmesh_dba._warn_of_remaining(app_schema name, remaining bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -1023,10 +1070,11 @@ BEGIN
             v_outcome := hotmesh_dba._run_step_patiently(v_options.app_schema, v_step, v_bound, v_skipped);
             v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
             v_skipped := v_skipped || v_outcome.skipped;
-            EXIT WHEN v_outcome.finished;
+            v_bound := CASE WHEN v_outcome.finished IS NULL THEN 0 ELSE v_bound END;
+            EXIT WHEN v_outcome.finished OR v_bound = 0;
         END LOOP;
         IF v_step.name = 'strip' THEN
-            remaining := hotmesh_dba._count_due(v_step, NULL);
+            remaining := hotmesh_dba._count_remaining(v_step);
         END IF;
         IF v_bound = 0 AND remaining > 0 THEN
             PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);

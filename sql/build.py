@@ -156,6 +156,9 @@ SET LOCAL client_min_messages = warning;
 DO $plain$
 DECLARE
     v_installed text;
+    v_exists    boolean;
+    v_object    text;
+    v_owner     name;
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = '{name}') THEN
         RAISE EXCEPTION 'extension {name} is installed in this database'
@@ -163,14 +166,36 @@ BEGIN
                   DETAIL = 'Its routines belong to the extension.',
                   HINT = 'ALTER EXTENSION {name} UPDATE;';
     END IF;
-    IF EXISTS (SELECT FROM pg_catalog.pg_namespace n
-               WHERE n.nspname = '{name}' AND NOT pg_catalog.pg_has_role(n.nspowner, 'USAGE')) THEN
-        RAISE EXCEPTION 'schema {name} belongs to somebody else'
+    -- Whoever owns a part of what stands there could have changed it, and version() is called
+    -- below with our rights: a superuser takes only what belongs to superusers. Looked up before,
+    -- in this order, so that nothing made meanwhile is called either.
+    v_exists := EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = '{name}');
+    SELECT pg_catalog.pg_describe_object(o.class, o.oid, 0), r.rolname INTO v_object, v_owner
+    FROM (SELECT n.tableoid AS class, n.oid, n.nspowner AS owner, n.oid AS schema, 1 AS position
+          FROM pg_catalog.pg_namespace n
+          UNION ALL
+          SELECT p.tableoid, p.oid, p.proowner, p.pronamespace, 2 FROM pg_catalog.pg_proc p
+          UNION ALL
+          SELECT c.tableoid, c.oid, c.relowner, c.relnamespace, 3 FROM pg_catalog.pg_class c
+          UNION ALL
+          SELECT t.tableoid, t.oid, t.typowner, t.typnamespace, 4 FROM pg_catalog.pg_type t) o
+    JOIN pg_catalog.pg_namespace n ON n.oid = o.schema AND n.nspname = '{name}'
+    JOIN pg_catalog.pg_roles r ON r.oid = o.owner
+    JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+    WHERE NOT CASE WHEN me.rolsuper THEN r.rolsuper
+                   ELSE pg_catalog.pg_has_role(r.oid, 'USAGE') END
+    ORDER BY o.position
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% belongs to somebody else', v_object
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = 'Whoever owns it could change what prune deletes.',
-                  HINT = 'Run this script as its owner, or drop the schema first.';
+                  DETAIL = pg_catalog.format(
+                      'Role "%s" owns it, and could change what "%s" would run.',
+                      v_owner, current_user),
+                  HINT = 'Run this script as the role that installed {name}, or first: '
+                         'DROP SCHEMA {name} CASCADE;';
     END IF;
-    IF pg_catalog.to_regprocedure('{name}.version()') IS NOT NULL THEN
+    IF v_exists AND pg_catalog.to_regprocedure('{name}.version()') IS NOT NULL THEN
         SELECT {name}.version() INTO v_installed;
     ELSE
 {tables}

@@ -67,17 +67,18 @@ BEGIN
 END
 $$;
 
--- What row-level security hides from us would be left behind for ever, on a job that is marked or gone.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_sees_all(attributes regclass, doing text) RETURNS void
+-- What row-level security hides from us would be left behind for ever, on a job that is marked or gone; and a
+-- job that it keeps from being deleted would have lost its attributes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_sees_all(relation regclass, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF row_security_active(attributes) THEN
-        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, attributes
+    IF row_security_active(relation) THEN
+        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, relation
             USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = format('Attributes that are hidden from role "%s" would be left behind.', current_user),
-                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', attributes, current_user);
+                  DETAIL = format('Its policies may keep rows from role "%s", and a job would be parted from its attributes.', current_user),
+                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', relation, current_user);
     END IF;
 END
 $$;

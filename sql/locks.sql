@@ -14,16 +14,20 @@ $$;
 
 -- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live
 -- job and keeps it to the end, and a full lock table stops every session of the server. A quarter of the
--- table is ours, less what this session holds already (repeated calls in one transaction add up).
+-- table is ours, less what this session holds already (repeated calls in one transaction add up); and all
+-- sessions together stay below half of it, each taking half of what is left of that half, for another may be
+-- taking its own at this very moment.
 CREATE OR REPLACE FUNCTION hotmesh_dba._lock_room() RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT greatest(0, current_setting('max_locks_per_transaction')::bigint
-                       * (current_setting('max_connections')::bigint
-                          + current_setting('max_prepared_transactions')::bigint) / 4
-                       - (SELECT count(*) FROM pg_locks l
-                          WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory'))
+    SELECT greatest(0, least(t.size / 4 - h.mine, (t.size / 2 - h.everybodys) / 2))
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint
+                 * (current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint) AS size) t,
+         (SELECT count(*) FILTER (WHERE l.pid = pg_backend_pid()) AS mine, count(*) AS everybodys
+          FROM pg_locks l
+          WHERE l.locktype = 'advisory') h
 $$;
 
 -- Who may stand in the way, for an error's DETAIL: the sessions with the strongest locks on the app's tables.

@@ -1,17 +1,32 @@
 -- A batch that meets a lock gives way (its subtransaction sets free what it had locked) and tries again a few
--- times; then the whole call fails, and nothing is half done.
+-- times; then the whole call fails, and nothing is half done. So does one that meets a full lock table, for others
+-- may have taken their room at the same instant; but a strip tries with less and less, and then only stops.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch_patiently(app_schema name, lane hotmesh_dba._lane, max_rows bigint)
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_bound bigint := max_rows;
 BEGIN
     FOR v_try IN 1 .. 5 LOOP
         BEGIN
-            RETURN hotmesh_dba._run_batch(lane, max_rows, true);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            lane.careful := true;
-            PERFORM pg_sleep(v_try * 0.02);
+            RETURN hotmesh_dba._run_batch(lane, v_bound, true);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                lane.careful := true;
+                PERFORM pg_sleep(v_try * 0.02);
+            WHEN out_of_memory THEN
+                IF ((lane).step).name <> 'strip' AND v_try = 5 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.5);
+                IF ((lane).step).name = 'strip' THEN
+                    v_bound := least(v_bound / 4, hotmesh_dba._lock_room());
+                    IF v_bound = 0 OR v_try = 5 THEN
+                        RETURN ROW(0, 0, 0, '{}'::text[], NULL, lane)::hotmesh_dba._outcome;
+                    END IF;
+                END IF;
         END;
     END LOOP;
     PERFORM hotmesh_dba._raise_locked(app_schema, 'prune');
@@ -24,6 +39,26 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN (lane.step).name = 'strip' AND NOT lane.triggers_off THEN hotmesh_dba._lock_room() / workers END
+$$;
+
+-- What is left to strip. Where the lock table is full, those who filled it are giving way as well: a count
+-- must not fail the call that stopped for it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_remaining(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 10 LOOP
+        BEGIN
+            RETURN hotmesh_dba._count_due(step, NULL);
+        EXCEPTION WHEN out_of_memory THEN
+            IF v_try = 10 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_remaining(app_schema name, remaining bigint) RETURNS void
@@ -92,11 +127,13 @@ BEGIN
                 v_outcome := hotmesh_dba._run_batch_patiently(v_options.app_schema, v_lane, v_bound);
                 v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
                 v_lane := v_outcome.lane;
-                EXIT WHEN v_outcome.finished;
+                v_bound := CASE WHEN v_outcome.finished IS NULL THEN 0 ELSE v_bound END;
+                EXIT WHEN v_outcome.finished OR v_bound = 0;
             END LOOP;
+            EXIT WHEN v_bound = 0;
         END LOOP;
         IF v_step.name = 'strip' THEN
-            remaining := hotmesh_dba._count_due(v_step, NULL);
+            remaining := hotmesh_dba._count_remaining(v_step);
             IF v_bound = 0 AND remaining > 0 THEN
                 PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
             END IF;

@@ -73,7 +73,7 @@ CREATE TYPE hotmesh_dba._outcome AS (
     attributes bigint,          -- attributes stripped
     cascaded   bigint,          -- attributes that went with their jobs
     skipped    text[],          -- keys of rows that cannot be removed, whatever we do
-    finished   boolean,
+    finished   boolean,         -- NULL: it gave way to a full lock table
     lane       hotmesh_dba._lane
 );
 

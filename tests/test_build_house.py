@@ -135,3 +135,18 @@ def test_the_sdist_carries_the_sources_of_the_extension(packages: Path) -> None:
     needed = {"hotmesh_dba.control", f"extension/{SCRIPT}", "sql/build.py", "sql/order.txt"}
     assert names >= needed | {"Makefile", "META.json", "LICENSE"}
     assert not {name for name in names if name.startswith((".venv", ".git/", "dist"))}
+
+
+@pytest.mark.parametrize(("ci", "code"), [(None, 0), ("true", 1)])
+def test_without_node_the_engine_is_skipped_but_not_in_ci(
+    ci: str | None, code: int, path_without_pg_config: str
+) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "CI"}
+    env |= {"PATH": path_without_pg_config} | ({"CI": ci} if ci else {})
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/engine"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=env, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == code, done.stdout
+    assert re.search(r"\b2 skipped\b", done.stdout), done.stdout
+    assert "Node.js" in done.stdout

@@ -25,7 +25,9 @@ class Installed:
     plain: bool
 
 
-# Catalogues only: nothing of an install is run before its installer is known to be trusted.
+# Catalogues only: a superuser runs nothing of a plain install that belongs to no superuser.
+# Everybody else runs its version() at once, with their own rights: the role that installed it is
+# trusted by all who prune (SECURITY.md), and whether the app's owner trusts it, deploy asks in SQL.
 _FIND = Query(
     """
     SELECT (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'hotmesh_dba'),

@@ -162,8 +162,8 @@ BEGIN
     v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
     v_rows := hotmesh_dba._batch_rows(run, v_lane);
     BEGIN
+        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
         v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
-        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs here, and not to the COMMIT
         v_elapsed := clock_timestamp() - v_begun;
     EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN

@@ -9,7 +9,7 @@ AS $$
          + run.deleted_signals + run.marked_pruned
 $$;
 
--- Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
+-- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
 -- the very thing we are here against.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -23,7 +23,7 @@ BEGIN
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
       AND (r.started_at < now() - interval '90 days'
-           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 999 LIMIT 1));
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
 END
 $$;
 

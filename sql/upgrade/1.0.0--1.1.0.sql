@@ -55,7 +55,7 @@ CREATE TYPE hotmesh_dba._outcome AS (
     attributes bigint,          -- attributes stripped
     cascaded   bigint,          -- attributes that went with their jobs
     skipped    text[],          -- keys of rows that cannot be removed, whatever we do
-    finished   boolean,
+    finished   boolean,         -- NULL: it gave way to a full lock table
     lane       hotmesh_dba._lane
 );
 
@@ -141,6 +141,7 @@ COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from tests.conftest import Database, NewDatabase, NewRole
 from tests.deploy.calls import CALLS, RESULT
-from tests.deploy.observe import catalogue, deploy, refused, run, state, undeploy
+from tests.deploy.observe import Refusal, catalogue, deploy, refused, run, state, undeploy
 from tests.deploy.plain import install_plain
 from tests.support.layout import create_app
 from tests.support.server import Connection
@@ -109,3 +110,88 @@ def test_it_does_not_stand_beside_the_extension(new_database: NewDatabase) -> No
         with pytest.raises(Exception, match="already exists") as caught:
             run(conn, "CREATE EXTENSION hotmesh_dba")
         assert getattr(caught.value, "sqlstate", None) == "42P06"
+
+
+# What whoever owns a part of an install can make of version(): it leaves a trace of who ran it.
+HOSTILE_VERSION = """
+CREATE OR REPLACE FUNCTION hotmesh_dba.version() RETURNS text LANGUAGE sql AS $$
+    INSERT INTO public.ran VALUES (current_user); SELECT '1.0.0'; $$
+"""
+WITNESS = "CREATE TABLE public.ran (who text); GRANT INSERT ON public.ran TO PUBLIC"
+
+
+def refuses_to_install(conn: Connection) -> Refusal:
+    """The script is refused for want of a right, says why, and has left nothing behind."""
+    with pytest.raises(Exception, match="belongs to somebody else") as caught:
+        install_plain(conn)
+    run(conn, "ROLLBACK")
+    assert isinstance(caught.value, psycopg.errors.InsufficientPrivilege)
+    diag = caught.value.diag
+    said = Refusal("42501", diag.message_primary or "", diag.message_detail or "", "")
+    assert diag.message_hint
+    return said
+
+
+@pytest.mark.parametrize("own_schema", [True, False], ids=["schema", "version() alone"])
+def test_a_superuser_runs_nothing_of_a_strangers(
+    bare: Database, role: NewRole, own_schema: bool
+) -> None:
+    """The script would call that role's version() with all of its own rights."""
+    stranger = role("stranger")
+    own(bare, stranger)
+    with bare.connect() as admin:
+        run(admin, WITNESS)
+        if own_schema:
+            with bare.connect(stranger) as conn:
+                install_plain(conn)
+        else:
+            install_plain(admin)
+            run(admin, f"ALTER FUNCTION hotmesh_dba.version() OWNER TO {stranger}")
+            run(admin, f"GRANT CREATE ON SCHEMA hotmesh_dba TO {stranger}")
+        with bare.connect(stranger) as conn:
+            run(conn, HOSTILE_VERSION)
+            run(conn, "SELECT hotmesh_dba.version()")
+        assert run(admin, "DELETE FROM public.ran RETURNING who") == [(stranger,)], "the trap works"
+        before = surface(admin)
+        refusal = refuses_to_install(admin)
+        assert stranger in refusal.detail
+        assert surface(admin) == before
+        assert run(admin, "SELECT who FROM public.ran") == []
+
+
+def test_another_superuser_and_a_member_run_it_again(bare: Database, role: NewRole) -> None:
+    chief, team, member = role("chief", "LOGIN SUPERUSER"), role("team"), role("member")
+    with bare.connect() as admin:
+        install_plain(admin)
+        with bare.connect(chief) as conn:
+            install_plain(conn)
+        run(admin, f"DROP SCHEMA hotmesh_dba CASCADE; GRANT {team} TO {member}")
+    own(bare, team)
+    with bare.connect(team) as conn:
+        install_plain(conn)
+    with bare.connect(member) as conn:
+        install_plain(conn)
+
+
+def test_a_member_runs_nothing_of_a_strangers(bare: Database, role: NewRole) -> None:
+    installer, stranger = role("installer"), role("stranger")
+    own(bare, installer)
+    with bare.connect(installer) as conn, bare.connect() as admin:
+        run(admin, WITNESS)
+        install_plain(conn)
+        run(conn, f"GRANT CREATE ON SCHEMA hotmesh_dba TO {stranger}")
+        run(admin, f"ALTER FUNCTION hotmesh_dba.version() OWNER TO {stranger}")
+        with bare.connect(stranger) as theirs:
+            run(theirs, HOSTILE_VERSION)
+        assert stranger in refuses_to_install(conn).detail
+        assert run(admin, "SELECT who FROM public.ran") == []
+
+
+def test_an_overload_of_a_strangers_is_refused_too(bare: Database, role: NewRole) -> None:
+    stranger = role("stranger")
+    with bare.connect() as admin:
+        install_plain(admin)
+        run(admin, f"GRANT CREATE ON SCHEMA hotmesh_dba TO {stranger}")
+        with bare.connect(stranger) as conn:
+            run(conn, "CREATE FUNCTION hotmesh_dba._jobs(text) RETURNS int RETURN 1")
+        assert stranger in refuses_to_install(admin).detail

@@ -97,3 +97,94 @@ def test_without_the_types_that_stay_nothing_is_stripped(conn: Connection, full:
     assert refused.value.diag.message_hint
     assert one(conn, "SELECT count(*) FROM myapp.jobs_attributes") == before
     assert one(conn, MARKED) == 0
+
+
+# As an interrupted pg_restore leaves it: no cascade, so prune removes the attributes itself.
+NO_CASCADE = """
+DO $do$
+DECLARE
+  v_trigger record;
+BEGIN
+  FOR v_trigger IN
+    SELECT t.tgrelid::regclass AS relation, t.tgname AS name
+      FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+     WHERE c.relnamespace = 'myapp'::regnamespace AND t.tgisinternal
+  LOOP
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', v_trigger.relation, v_trigger.name);
+  END LOOP;
+END
+$do$
+"""
+OF_OLD_JOBS = (
+    "SELECT count(*) FROM myapp.jobs_attributes a JOIN myapp.jobs j ON j.id = a.job_id"
+    " WHERE j.expired_at < now()"
+)
+DELETE = "SELECT deleted_jobs FROM myapp.prune('0 s', prune_streams => false)"
+
+
+def test_a_policy_that_keeps_jobs_keeps_their_attributes(
+    conn: Connection, connect: Connect, pruner: str
+) -> None:
+    """Without the cascade attributes go first: of jobs too that no policy lets us delete."""
+    run(
+        conn,
+        NO_CASCADE + ";"
+        f"GRANT UPDATE ON myapp.jobs TO {pruner};"
+        "ALTER TABLE myapp.jobs ENABLE ROW LEVEL SECURITY;"
+        "CREATE POLICY look ON myapp.jobs FOR SELECT USING (true);"
+        "CREATE POLICY remove ON myapp.jobs FOR DELETE USING (entity = 'book')",
+    )
+    before = one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")
+    assert before[0] > 0
+    with pytest.raises(errors.InsufficientPrivilege) as refused:
+        run(connect(pruner), DELETE)
+    assert "myapp.jobs" in str(refused.value.diag.message_primary)
+    assert refused.value.diag.message_detail
+    assert f"ALTER ROLE {pruner} BYPASSRLS" in str(refused.value.diag.message_hint)
+    assert (one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")) == before
+
+    run(conn, f"ALTER ROLE {pruner} BYPASSRLS")
+    assert one(connect(pruner), DELETE) > 0
+    assert one(conn, OF_OLD_JOBS) == 0
+
+
+@pytest.mark.parametrize("without", [NO_CASCADE, "SET session_replication_role = replica"])
+def test_a_job_that_a_trigger_keeps_keeps_its_attributes(
+    conn: Connection, connect: Connect, full: str, without: str
+) -> None:
+    run(
+        conn,
+        f"CREATE FUNCTION {full}.keep() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF OLD.entity = ''book'' THEN RETURN NULL; END IF; RETURN OLD; END';"
+        f"CREATE TRIGGER keep BEFORE DELETE ON {full}.jobs"
+        f" FOR EACH ROW EXECUTE FUNCTION {full}.keep();"
+        f"ALTER TABLE {full}.jobs ENABLE ALWAYS TRIGGER keep",
+    )
+    pruning = connect()
+    run(pruning, without)
+    before = one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")
+    with pytest.raises(errors.TriggeredActionException) as refused:
+        run(pruning, DELETE)
+    assert refused.value.diag.message_detail
+    assert refused.value.diag.message_hint
+    assert (one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")) == before
+
+    run(conn, f"DROP TRIGGER keep ON {full}.jobs")
+    assert one(pruning, DELETE) > 0
+    assert one(conn, OF_OLD_JOBS) == 0
+
+
+def test_where_the_cascade_is_intact_the_kept_job_is_kept_whole(
+    conn: Connection, full: str
+) -> None:
+    run(
+        conn,
+        f"CREATE FUNCTION {full}.keep() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF OLD.entity = ''book'' THEN RETURN NULL; END IF; RETURN OLD; END';"
+        f"CREATE TRIGGER keep BEFORE DELETE ON {full}.jobs"
+        f" FOR EACH ROW EXECUTE FUNCTION {full}.keep()",
+    )
+    of_books = one(conn, OF_OLD_JOBS + " AND j.entity = 'book'")
+    assert of_books > 0
+    assert one(conn, DELETE) > 0
+    assert one(conn, OF_OLD_JOBS) == of_books

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from tests.conftest import Connect, NewApp
-from tests.deploy.observe import deploy, one, run, warnings_of
+from tests.deploy.observe import deploy, one, run, sqlstate, warnings_of
 from tests.support.server import Connection
 
 JOBS = 30_000
 STRIP = "SELECT marked_pruned, stripped_attributes FROM live.prune('7 days', false, false, true)"
+COUNTS = "SELECT marked_pruned, stripped_attributes, remaining FROM hotmesh_dba.prune"
 ROOM = (
     "SELECT current_setting('max_locks_per_transaction')::int"
     " * (current_setting('max_connections')::int"
     "    + current_setting('max_prepared_transactions')::int)"
 )
+
+
+def strip_of(schema: str) -> str:
+    return f"{COUNTS}('{schema}', '7 days', false, false, true)"
 
 
 def fill(conn: Connection, schema: str, jobs: int) -> None:
@@ -176,3 +184,117 @@ def test_many_poison_jobs(conn: Connection, app: NewApp) -> None:
     for _ in range(3):
         total += run(conn, STRIP)[0][0]
     assert total == counts(conn, "live")[0] == 2000 - 38
+
+
+ADVISORY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+
+@pytest.fixture
+def ten(conn: Connection, app: NewApp) -> list[str]:
+    """Ten apps, each with more jobs to strip than one transaction may mark."""
+    names = [app(f"live_{n}") for n in range(10)]
+    for name in names:
+        fill(conn, name, 2500)
+        # The lock of a key is the same in every app.
+        run(
+            conn,
+            "SET session_replication_role = replica;"
+            f"UPDATE {name}.jobs SET key = '{name}/' || key;"
+            "RESET session_replication_role",
+        )
+        deploy(conn, name)
+    return names
+
+
+def test_sessions_that_stay_open_never_fill_the_lock_table(
+    conn: Connection, connect: Connect, ten: list[str]
+) -> None:
+    """Each in a transaction and an app of its own: what all of them hold is what counts."""
+    marks = []
+    for name in ten:
+        session = connect(autocommit=False)
+        caught = warnings_of(session)
+        marked, stripped, left = run(session, strip_of(name))[0]
+        assert marked == stripped
+        assert left == 2500 - marked
+        assert len(caught) == 1
+        assert str(left) in caught[0].message
+        marks.append(marked)
+        assert one(conn, ADVISORY) <= 6400 / 2
+    assert marks[0] == 6400 / 4
+    assert marks[1] > 0
+    other = connect()
+    with other.transaction(force_rollback=True):
+        run(other, "SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 3000) n")
+
+
+def test_sessions_at_the_same_instant_give_way(
+    conn: Connection, connect: Connect, ten: list[str]
+) -> None:
+    """None of them sees the others' locks in time, and all of them together want too many."""
+    sessions = [connect(autocommit=False) for _ in ten]
+    warned = [warnings_of(session) for session in sessions]
+    for session in sessions:
+        run(session, "SELECT 1")
+    start = Barrier(len(ten))
+
+    def strip(session: Connection, name: str) -> tuple[int, int, int]:
+        start.wait()
+        marked, stripped, left = run(session, strip_of(name))[0]
+        return marked, stripped, left
+
+    with ThreadPoolExecutor(len(ten)) as pool:
+        results = list(pool.map(strip, sessions, ten))
+    for (marked, stripped, left), caught in zip(results, warned, strict=True):
+        assert marked == stripped
+        assert left == 2500 - marked
+        assert len(caught) == 1
+    assert sum(marked for marked, _, _ in results) == one(conn, ADVISORY) > 0
+    for session in sessions:
+        session.commit()
+    for name, (marked, _, _) in zip(ten, results, strict=True):
+        assert counts(conn, name) == (marked, 0, 2500)
+        assert run(conn, strip_of(name))[0][0] == min(1600, 2500 - marked)
+
+
+@pytest.mark.parametrize("capacity", [0, 100])
+def test_a_full_lock_table_stops_the_strip(conn: Connection, app: NewApp, capacity: int) -> None:
+    """As if others had filled it: the same error, once this session holds so many."""
+    deploy(conn, app("live"))
+    fill(conn, "live", 2000)
+    run(
+        conn,
+        "CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS $$"
+        "BEGIN"
+        f"  IF ({ADVISORY} AND pid = pg_backend_pid()) > {capacity} THEN"
+        "    RAISE out_of_memory USING MESSAGE = 'out of shared memory';"
+        "  END IF;"
+        "  RETURN NEW; "
+        "END $$;"
+        # Triggers fire by name: after the one that takes the lock.
+        "CREATE TRIGGER zz_full BEFORE UPDATE ON live.jobs"
+        " FOR EACH ROW EXECUTE FUNCTION public.full()",
+    )
+    caught = warnings_of(conn)
+    marked, stripped, left = run(conn, strip_of("live"))[0]
+    assert marked == stripped
+    assert capacity * 0.9 <= marked <= capacity
+    assert left == 2000 - marked
+    (warning,) = caught
+    assert str(left) in warning.message
+    assert "again" in warning.hint
+    assert counts(conn, "live") == (marked, 0, 2000)
+
+
+def test_any_other_step_fails_where_the_lock_table_is_full(conn: Connection, app: NewApp) -> None:
+    deploy(conn, app("live"))
+    fill(conn, "live", 10)
+    run(
+        conn,
+        "CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE out_of_memory; END';"
+        "CREATE TRIGGER zz_full BEFORE DELETE ON live.jobs"
+        " FOR EACH ROW EXECUTE FUNCTION public.full();"
+        "UPDATE live.jobs SET expired_at = now() - interval '8 days' WHERE key = '1'",
+    )
+    assert sqlstate(conn, "SELECT * FROM live.prune('7 days')") == "53200"
