@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from hotmesh_dba import DBA, Action, __version__, extension
+from hotmesh_dba.cli.flags import flag, negation
 from hotmesh_dba.cli.output import note, reporting, show_json, show_table
 from hotmesh_dba.options import OPTIONS, PruneOptions, Sql
 
@@ -138,25 +139,20 @@ def apps(dsn: Dsn = "", as_json: Json = False) -> None:
 
 # --- prune: its options are made from the one list -------------------------------------------
 
-# Only these differ from the Python name with dashes.
-_FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
-
 
 def _option(name: str, sql: Sql) -> inspect.Parameter:
     """Return the command-line option for an option of `prune`; None where it is not given."""
-    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+    flags = "/".join(filter(None, (flag(name), negation(name))))
     kind: Any = Optional[str]  # noqa: UP045 - Typer reads it at run time
     default = "" if sql.default is None else f" [default: {sql.default}]"
     if sql.type == "bool":
         kind = Optional[bool]  # noqa: UP045
         default = "" if sql.default is None else f" [default: {'yes' if sql.default else 'no'}]"
-        # What is off unless asked for needs no second name.
-        flag = flag if sql.default is False else f"{flag}/--no-{flag[2:]}"
     elif sql.type == "text[]":
         kind = Optional[list[str]]  # noqa: UP045
         default = " Repeatable."
     option = typer.Option(
-        flag,
+        flags,
         help=sql.help + default.replace("[", "(").replace("]", ")"),
         metavar="INTERVAL" if sql.type == "interval" else None,
         show_default=False,

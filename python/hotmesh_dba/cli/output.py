@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh_dba import ConnectionFailed, HotMeshDBAError, Locked
+from hotmesh_dba.cli.flags import in_options
 from hotmesh_dba.connecting import logger
 
 FAILED, USAGE, LOCKED, UNREACHABLE = 1, 2, 4, 6
@@ -85,7 +86,7 @@ def _show_error(error: HotMeshDBAError) -> None:
     if error.detail:
         note(f"detail: {error.detail}")
     if error.hint:
-        note(f"hint: {error.hint}")
+        note(f"hint: {in_options(error.hint)}")
 
 
 class _Notes(logging.Handler):
