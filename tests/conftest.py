@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.layout import create_app
-from tests.support.server import Connection, PrivateServer
+from tests.support.server import Connection, PrivateServer, forget_callers_variables
 
 TEMPLATE = "template_hotmesh_dba"
 
@@ -170,8 +170,7 @@ def app(conn: Connection) -> NewApp:
 
 def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 -- pytest's name
     """Keep the caller's PG* variables out of the tests, and end cleanly on SIGTERM."""
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
+    forget_callers_variables()
     signal.signal(signal.SIGTERM, _terminate)
 
 

@@ -26,7 +26,7 @@ from rich.text import Text
 from .support.installation import InstallationError
 from .support.layout import create_app
 from .support.sample import load_sample
-from .support.server import Connection, PrivateServer
+from .support.server import Connection, PrivateServer, forget_callers_variables
 
 APP = "myapp"
 JOBS = 5000
@@ -76,6 +76,7 @@ class Size:
 def main() -> int:
     """Run the demo; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    forget_callers_variables()
     # Piped output gets a fixed width, so that nothing is broken or cut.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -250,3 +251,33 @@ def test_sample_data_has_the_real_shape(app: NewApp, conn: Connection, role: New
 
 def _in(call: str, schema: str) -> bytes:
     return call.replace("{}", schema).encode()
+
+
+def test_the_demo_ignores_the_callers_variables(server: PrivateServer) -> None:
+    """As the tests do: what names somebody's own server is not for the demo's."""
+    script = (
+        "import sys\n"
+        "from tests import demo\n"
+        f"server = demo.PrivateServer({str(server.installation.pg_config)!r}, extension=False)\n"
+        "demo.PrivateServer = lambda: server\n"
+        "demo.run = lambda server, console: print(\n"
+        "    *server.connect().execute('SHOW statement_timeout').fetchone())\n"
+        "sys.exit(demo.main())\n"
+    )
+    theirs = {
+        "PGSERVICE": "nowhere",
+        "PGOPTIONS": "-c statement_timeout=7000",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGDATA": "/nowhere",
+        "PGSSLMODE": "require",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=CHECKOUT,
+        env=os.environ | theirs,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "0"

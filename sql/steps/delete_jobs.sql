@@ -76,7 +76,9 @@ BEGIN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - coalesce(cardinality(v_gone), 0),
                                    cardinality(job_ids)),
-                  DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.';
+                  DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;',
+                                ((lane).step).relation);
     END IF;
     RETURN ROW(coalesce(cardinality(v_gone), 0), 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
                '{}'::text[], true, lane)::hotmesh_dba._outcome;

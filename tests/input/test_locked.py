@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import Connect, NewRole
+from tests.conftest import Connect, NewApp, NewDatabase, NewRole
 from tests.deploy.observe import background, contents, one, pid, run, wait_blocked
 from tests.input.refusing import nothing_changed, refuses
 from tests.support.server import Connection
@@ -119,4 +119,63 @@ def test_who_cannot_lock_messages_does_not_wait_for_them_for_long(
         said = refuses(caller, "55P03", call)
         assert str(pid(holder)) in said
         run(holder, "ROLLBACK")
+<<<<<<< HEAD
     assert one(caller, call) > 0
+=======
+    assert run(caller, PRUNE)[0][2] > 0
+
+
+KEY = (
+    "INSERT INTO {0}.jobs (key, status) VALUES ('the same key', 0);"
+    "INSERT INTO {0}.jobs_attributes (job_id, symbol, type) SELECT id, 'a', 'adata' FROM {0}.jobs"
+    " WHERE key = 'the same key'"
+)
+STRIP = "SELECT * FROM myapp.prune('7 days', false, false, true)"
+
+
+def test_who_holds_a_key_is_named_though_it_touches_another_app(
+    conn: Connection, connect: Connect, app: NewApp, role: NewRole, full: str
+) -> None:
+    """The lock of a key is the same in every app, and shows no table."""
+    owner = role("owner")
+    app("other", owner=owner)
+    for schema in (full, "other"):
+        run(conn, KEY.format(schema))
+    writer, caller = connect(owner), connect()
+    run(writer, "BEGIN; UPDATE other.jobs SET context = '{}' WHERE key = 'the same key'")
+    with nothing_changed(conn, full):
+        said = refuses(caller, "55P03", STRIP)
+        assert f"Process {pid(writer)} (role {owner}) holds an advisory lock." in said
+    # After those who hold something of the app's own.
+    reader = connect()
+    run(reader, f"BEGIN; SELECT 1 FROM {full}.signal_registry LIMIT 1 FOR KEY SHARE")
+    said = refuses(caller, "55P03", STRIP)
+    assert 0 <= said.index(str(pid(reader))) < said.index(str(pid(writer)))
+    run(writer, "ROLLBACK")
+    assert run(caller, STRIP)[0][6] > 0
+
+
+def test_an_advisory_lock_that_nobody_waits_for_is_not_named(
+    conn: Connection, connect: Connect, new_database: NewDatabase, full: str
+) -> None:
+    """Neither of another key space or database, nor to who wants no key: preview and deploy."""
+    elsewhere = new_database().connect()
+    holder, pair, caller = connect(), connect(), connect()
+    run(elsewhere, "SELECT pg_advisory_lock(1)")
+    run(pair, "SELECT pg_advisory_lock(1, 1)")
+    run(holder, f"BEGIN; LOCK TABLE {full}.jobs IN ACCESS EXCLUSIVE MODE")
+    said = refuses(caller, "55P03", PRUNE)
+    assert str(pid(holder)) in said
+    for other in (pair, elsewhere):
+        assert f"Process {pid(other)} " not in said
+    run(pair, "SELECT pg_advisory_lock(1)")
+    run(conn, f"DROP FUNCTION {full}.prune")
+    assert f"Process {pid(pair)} " in refuses(
+        caller, "55P03", "SELECT * FROM hotmesh_dba.prune('myapp')"
+    )
+    for call in ("preview", "deploy"):
+        said = refuses(caller, "55P03", f"SELECT * FROM hotmesh_dba.{call}('myapp')")
+        assert str(pid(holder)) in said
+        assert f"Process {pid(pair)} " not in said
+    elsewhere.close()
+>>>>>>> d34261db3cf0b5c729f92d341122106410f31aea

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import hotmesh_dba as h
 from hotmesh_dba import extension
+from hotmesh_dba.cli.flags import in_options
 from hotmesh_dba.options import OPTIONS
 from tests.conftest import Connect, Database
 from tests.support.server import Connection
@@ -231,3 +233,44 @@ def test_extension_install(command: Command, tmp_path: Path) -> None:
     done = command("extension", "install", "--pg-config", str(tmp_path / "none"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--expire", "-1 day"], "--expire '30 days'."),
+        (["--engine-streams-expire", "-1 day"], "--engine-streams-expire '30 days'."),
+        (["--worker-streams-expire", "9000000 years"], "--worker-streams-expire '10 years'."),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_hint_names_the_option_of_the_command(
+    command: Command, filled: str, arguments: list[str], advice: str, dry: bool
+) -> None:
+    done = command("prune", filled, *arguments, *(["--dry-run"] if dry else []))
+    assert (done.returncode, done.stdout) == (1, "")
+    hint = done.stderr.splitlines()[-1]
+    assert hint.startswith("hint: ")
+    assert hint.endswith(advice)
+    assert "=>" not in done.stderr
+    # What it says can be typed.
+    typed = shlex.split(advice.removesuffix("."))
+    assert command("prune", filled, *typed).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("Give it a value: prune_jobs => false.", "Give it a value: --no-jobs."),
+        ("Give it a value: prune_signals => true.", "Give it a value: --signals."),
+        ("Leave it out: keep_hmark => false.", "Leave it out: keep_hmark => false."),
+        ("entity_list => ARRAY['a']", "entity_list => ARRAY['a']"),
+        (
+            "SELECT * FROM hotmesh_dba.deploy('a', trust_installer => true);",
+            "SELECT * FROM hotmesh_dba.deploy('a', trust_installer => true);",
+        ),
+        ("SELECT hotmesh_dba.prune('a', retention => '1 day');",) * 2,
+    ],
+)
+def test_a_hint_stays_as_it_is_where_the_command_has_no_such_option(hint: str, shown: str) -> None:
+    assert in_options(hint) == shown

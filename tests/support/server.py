@@ -269,6 +269,12 @@ class PrivateServer:
         return PostgresNode(name=name, base_dir=str(base), bin_dir=programs, host=HOST)
 
 
+def forget_callers_variables() -> None:
+    """Keep the PG* variables of whoever called away from our servers and connections."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
 @cache
 def run_dir() -> Path:
     """The temporary directory of this process, which goes when the process ends.

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh_dba import ConnectionFailed, HotMeshDBAError, Locked
+from hotmesh_dba.cli.flags import in_options
 from hotmesh_dba.connecting import logger
 
 FAILED, USAGE, LEFT, LOCKED, UNREACHABLE = 1, 2, 3, 4, 6
@@ -122,7 +123,7 @@ def _show_error(error: HotMeshDBAError) -> None:
     if error.detail:
         note(f"detail: {error.detail}")
     if error.hint:
-        note(f"hint: {error.hint}")
+        note(f"hint: {in_options(error.hint)}")
 
 
 class _Notes(logging.Handler):
