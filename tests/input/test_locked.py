@@ -119,10 +119,7 @@ def test_who_cannot_lock_messages_does_not_wait_for_them_for_long(
         said = refuses(caller, "55P03", call)
         assert str(pid(holder)) in said
         run(holder, "ROLLBACK")
-<<<<<<< HEAD
     assert one(caller, call) > 0
-=======
-    assert run(caller, PRUNE)[0][2] > 0
 
 
 KEY = (
@@ -178,4 +175,3 @@ def test_an_advisory_lock_that_nobody_waits_for_is_not_named(
         assert str(pid(holder)) in said
         assert f"Process {pid(pair)} " not in said
     elsewhere.close()
->>>>>>> d34261db3cf0b5c729f92d341122106410f31aea

@@ -9,12 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from hotmesh_dba import DBA, Action, __version__, extension
-<<<<<<< HEAD
 from hotmesh_dba.cli import pruning
 from hotmesh_dba.cli.arguments import AppId, Dsn, Json
-=======
-from hotmesh_dba.cli.flags import flag, negation
->>>>>>> d34261db3cf0b5c729f92d341122106410f31aea
 from hotmesh_dba.cli.output import note, reporting, show_json, show_table
 
 _HELP = "Prune HotMesh databases."
@@ -132,68 +128,5 @@ def apps(dsn: Dsn = "", as_json: Json = False) -> None:
         note("no HotMesh applications in this database")
 
 
-<<<<<<< HEAD
 app.command()(pruning.prune)
 app.command()(pruning.runs)
-=======
-# --- prune: its options are made from the one list -------------------------------------------
-
-
-def _option(name: str, sql: Sql) -> inspect.Parameter:
-    """Return the command-line option for an option of `prune`; None where it is not given."""
-    flags = "/".join(filter(None, (flag(name), negation(name))))
-    kind: Any = Optional[str]  # noqa: UP045 - Typer reads it at run time
-    default = "" if sql.default is None else f" [default: {sql.default}]"
-    if sql.type == "bool":
-        kind = Optional[bool]  # noqa: UP045
-        default = "" if sql.default is None else f" [default: {'yes' if sql.default else 'no'}]"
-    elif sql.type == "text[]":
-        kind = Optional[list[str]]  # noqa: UP045
-        default = " Repeatable."
-    option = typer.Option(
-        flags,
-        help=sql.help + default.replace("[", "(").replace("]", ")"),
-        metavar="INTERVAL" if sql.type == "interval" else None,
-        show_default=False,
-    )
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
-    )
-
-
-def _with_prune_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**given`` by an option each."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    every = [*own[:1], *(_option(name, sql) for name, sql in OPTIONS.items()), *own[1:]]
-    every = [p.replace(kind=p.KEYWORD_ONLY) for p in every]
-    command.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in every}
-    return command
-
-
-@app.command()
-@_with_prune_options
-def prune(
-    app_id: AppId,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go; change nothing.")
-    ] = False,
-    dsn: Dsn = "",
-    as_json: Json = False,
-    **given: Any,
-) -> None:
-    """Remove what HotMesh has finished with."""
-    options = PruneOptions(**{k: v for k, v in given.items() if v is not None and v != []})  # type: ignore[typeddict-item]
-    with reporting():
-        dba = DBA(dsn)
-        result = dba.preview(app_id, **options) if dry_run else dba.prune(app_id, **options)
-    record = asdict(result)
-    if as_json:
-        show_json(record)
-        return
-    counts = [{"kind": k, "rows": v} for k, v in record.items() if type(v) is int]
-    show_table(counts, ("kind", "rows"))
-    if dry_run:
-        note("a dry run: nothing was changed")
->>>>>>> d34261db3cf0b5c729f92d341122106410f31aea

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from hotmesh_dba.cli.flags import flag, negation
 from hotmesh_dba.options import Sql
 
 AppId = Annotated[str, typer.Argument(metavar="APP", help="appId, or the name of its schema.")]
@@ -21,9 +22,6 @@ Dsn = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
 
-# Only these differ from the Python name with dashes.
-_FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
-
 # What Typer reads at run time, by SQL type.
 _KINDS: dict[str, Any] = {
     "bool": Optional[bool],  # noqa: UP045
@@ -32,11 +30,6 @@ _KINDS: dict[str, Any] = {
     "int8": Optional[int],  # noqa: UP045
     "interval": Optional[str],  # noqa: UP045
 }
-
-
-def flag_of(name: str) -> str:
-    """Return how an option is written on the command line."""
-    return _FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def with_options(known: Mapping[str, Sql]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -55,16 +48,14 @@ def with_options(known: Mapping[str, Sql]) -> Callable[[Callable[..., None]], Ca
 
 
 def _option(name: str, sql: Sql) -> inspect.Parameter:
-    flag = flag_of(name)
+    flags = "/".join(filter(None, (flag(name), negation(name))))
     default = "" if sql.default is None else f" (default: {sql.default})"
     if sql.type == "bool":
         default = "" if sql.default is None else f" (default: {'yes' if sql.default else 'no'})"
-        # What is off unless asked for needs no second name.
-        flag = flag if sql.default is False else f"{flag}/--no-{flag[2:]}"
     elif sql.type == "text[]":
         default = " Repeatable."
     option = typer.Option(
-        flag,
+        flags,
         help=sql.help + default,
         metavar={"interval": "INTERVAL", "int4": "N", "int8": "N"}.get(sql.type),
         show_default=False,

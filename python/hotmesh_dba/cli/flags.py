@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hotmesh_dba.options import OPTIONS
+from hotmesh_dba.options import BATCH_OPTIONS, OPTIONS
+
+_ALL = OPTIONS | BATCH_OPTIONS
 
 # Only these differ from the Python name with dashes.
 _FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
@@ -17,7 +19,7 @@ def flag(name: str) -> str:
 
 def negation(name: str) -> str | None:
     """Return the flag that switches an option off; what is off unless asked for needs none."""
-    sql = OPTIONS[name]
+    sql = _ALL[name]
     needed = sql.type == "bool" and sql.default is not False
     return f"--no-{flag(name)[2:]}" if needed else None
 
@@ -31,10 +33,10 @@ def in_options(hint: str) -> str:
 
 
 def _translated(match: re.Match[str]) -> str:
-    names = [name for name, sql in OPTIONS.items() if sql.name == match[1]]
+    names = [name for name, sql in _ALL.items() if sql.name == match[1]]
     if not names:
         return match[0]
     [name] = names
-    if OPTIONS[name].type == "interval":
+    if _ALL[name].type == "interval":
         return f"{flag(name)} {match[2]}"
     return (flag(name) if match[2] == "true" else negation(name)) or match[0]

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from hotmesh_dba import DBA, ActiveRun, HotMeshDBAError, Run
-from hotmesh_dba.cli.arguments import AppId, Dsn, Json, flag_of, with_options
+from hotmesh_dba.cli.arguments import AppId, Dsn, Json, with_options
+from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.cli.live import live
 from hotmesh_dba.cli.output import LEFT, Record, note, reporting, show_json, show_table
 from hotmesh_dba.models import Counts
@@ -70,7 +71,7 @@ def _refuse(names: list[str]) -> None:
     if names:
         raise typer.BadParameter(
             "one transaction has no batches; leave one of the two out",
-            param_hint=f"--single-transaction with {', '.join(map(flag_of, names))}",
+            param_hint=f"--single-transaction with {', '.join(map(flag, names))}",
         )
 
 
