@@ -515,25 +515,33 @@ AS $$
 $$;
 
 -- Who may stand in the way, for an error's DETAIL: the sessions with the strongest locks on the app's tables.
--- A row or advisory lock shows nowhere, but its holder has a lock on the table as well.
-CREATE FUNCTION hotmesh_dba._lock_holders(app_schema name, readers_too boolean) RETURNS text
+-- A row lock shows nowhere, but its holder has a lock on the table as well. After them those with an advisory
+-- lock in HotMesh's key space: a key's lock is the same in every app, so its holder may never have touched this one.
+CREATE FUNCTION hotmesh_dba._lock_holders(app_schema name, readers_too boolean, keys_too boolean) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH held AS (
-        SELECT l.pid, l.mode, coalesce(pg_partition_root(l.relation), l.relation)::regclass::text AS relation,
+    WITH other AS (
+        SELECT l.*
+        FROM pg_locks l
+        WHERE l.granted AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    ), held AS (
+        SELECT l.pid, format('%s on %s', l.mode, coalesce(pg_partition_root(l.relation), l.relation)::regclass) AS lock,
                array_position(ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock',
                                     'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'],
                               l.mode) AS strength
-        FROM pg_locks l
+        FROM other l
         JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
         JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = _lock_holders.app_schema
-        WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
-          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-          AND (readers_too OR l.mode <> 'AccessShareLock')
+        WHERE l.locktype = 'relation' AND (readers_too OR l.mode <> 'AccessShareLock')
+        UNION ALL
+        SELECT l.pid, 'an advisory lock', 0
+        FROM other l
+        WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND keys_too
     ), holder AS (
         SELECT h.pid, max(h.strength) AS strength,
-               string_agg(DISTINCT format('%s on %s', h.mode, h.relation), ', ') AS locks
+               string_agg(DISTINCT h.lock, ', ') AS locks
         FROM held h
         GROUP BY h.pid
         ORDER BY strength DESC, h.pid
@@ -553,7 +561,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'could not % app "%": another session holds a lock', doing, app_schema
         USING ERRCODE = 'lock_not_available',
-              DETAIL = hotmesh_dba._lock_holders(app_schema, readers_too => doing = 'deploy'),
+              DETAIL = hotmesh_dba._lock_holders(app_schema, readers_too => doing = 'deploy', keys_too => doing = 'prune'),
               HINT = 'Nothing was changed. Call again when that session has ended its transaction.';
 END
 $$;
