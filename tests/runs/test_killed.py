@@ -1,0 +1,107 @@
+"""Killed in mid-run, with everything that a kill can reach: what is left is whole, and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.deploy.observe import background, deploy, one, pid, run, wait_until
+from tests.runs.work import (
+    Work,
+    add_work,
+    assert_true_to,
+    call,
+    due,
+    prune,
+    rows,
+    runs,
+    wait_for_batches,
+)
+from tests.support.layout import create_app
+from tests.support.server import Connection, PrivateServer
+
+STATES = "SELECT state FROM hotmesh_dba.progress"
+
+
+@pytest.fixture
+def mortal() -> Iterator[PrivateServer]:
+    """A server of the test's own, with an app: a killed backend takes the whole server down."""
+    with PrivateServer(os.environ.get("HOTMESH_DBA_PG_CONFIG"), fsync=True) as server:
+        with server.connect() as conn:
+            run(conn, "CREATE EXTENSION hotmesh_dba")
+            create_app(conn, "myapp")
+            deploy(conn, "myapp")
+            add_work(conn, work=Work(600, 100, 600, 600, 400, 100))
+        yield server
+
+
+def is_lost(conn: Connection) -> bool:
+    """The postmaster ends all sessions when one is killed; not at the same instant."""
+    try:
+        run(conn, "SELECT 1")
+    except psycopg.OperationalError:
+        conn.close()
+        return True
+    return False
+
+
+def reconnect(server: PrivateServer) -> Connection:
+    """As soon as the server is back."""
+    found: list[Connection] = []
+
+    def back() -> bool:
+        try:
+            found.append(server.connect())
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    wait_until("the server back", back)
+    return found[0]
+
+
+@pytest.mark.parametrize("what", ["the backend", "the server"])
+@pytest.mark.parametrize("triggers", ["with triggers", "without"])
+def test_killed_in_mid_run(mortal: PrivateServer, what: str, triggers: str) -> None:
+    watcher, caller = mortal.connect(), mortal.connect()
+    before, todo = rows(watcher), due(watcher)
+    knobs = (
+        "batch_size => 7",
+        "batch_pause => '5 ms'",
+        f"disable_triggers => {triggers == 'without'}",
+    )
+    with background(caller, call(*knobs)) as task:
+        wait_for_batches(watcher, 20)
+        # A run's commits are asynchronous; one that is not takes those before it to the disk.
+        run(watcher, "CREATE TABLE public.committed ()")
+        if what == "the backend":
+            os.kill(pid(caller), signal.SIGKILL)
+        else:
+            mortal.node.stop(["-m", "immediate"])
+        assert isinstance(task.exception(), psycopg.OperationalError)
+    wait_until("every session ended", lambda: is_lost(watcher))
+    caller.close()
+    if what == "the server":
+        mortal.node.start()
+
+    conn = reconnect(mortal)
+    # Its row and its rows are one: what the record says is gone, and no more.
+    (dead,) = runs(conn)
+    assert dead.state == "running"
+    assert 0 < dead.rows < todo
+    assert one(conn, STATES) == "interrupted"
+    assert_true_to(before, conn)
+
+    assert prune(conn).outcome == ("completed", None)
+    closed, finished = runs(conn)
+    assert closed.outcome == ("interrupted", None)
+    assert closed.remaining == todo - dead.rows
+    assert closed.rows + finished.rows == todo
+    assert due(conn) == 0
+    assert run(conn, STATES) == []
+    assert_true_to(before, conn)
+    conn.close()
