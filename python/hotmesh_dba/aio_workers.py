@@ -45,8 +45,9 @@ class AsyncCrew:
                 self._start()
                 await self._watch()
             except BaseException as error:
+                await self._stop()
                 # On whatever exception it is: a cancellation has one too.
-                error.result = await _to_the_end(self._wind_up())  # type: ignore[attr-defined]
+                error.result = await _undisturbed(self._wind_up())  # type: ignore[attr-defined]
                 raise
             return await self._result()
 
@@ -86,17 +87,19 @@ class AsyncCrew:
                         await self._tell(result)
 
     async def _stop(self) -> None:
-        """Cancel what still runs on the server, and wait for it to end."""
+        """Cancel what still runs on the server, and wait for it to end.
+
+        Whatever cancels us meanwhile: to close a connection ends nothing on the server.
+        """
         self._batched.stopping = True
         while any(not task.done() for task in self._tasks):
             for conn, task in zip(self._conns, self._tasks, strict=False):
                 if not task.done():
-                    with suppress(psycopg.Error):
-                        await cancel(conn)
+                    await _undisturbed(cancel(conn))
             # Again then: one that came before the statement was lost.
-            await asyncio.wait(self._tasks, timeout=1)
-        # What they raised is known from the first of them; asyncio wants it to be looked at.
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await _undisturbed(asyncio.wait(self._tasks, timeout=1))
+        for task in self._tasks:
+            _looked_at(task)
 
     async def _result(self) -> RunResult:
         result = await self._look()
@@ -106,8 +109,7 @@ class AsyncCrew:
         return result
 
     async def _wind_up(self) -> RunResult | None:
-        """Stop, and return what was done so far, as far as it can be known."""
-        await self._stop()
+        """Return what was done so far, as far as it can be known."""
         result = None
         try:
             result = await self._look()
@@ -137,13 +139,21 @@ async def _drive(conn: Connection, steps: Steps[R]) -> R:
         return await drive_async(conn, next(steps), steps)
 
 
-async def _to_the_end(work: Coroutine[Any, Any, R]) -> R:
-    """Await, whatever cancels us meanwhile: to close a connection ends nothing on the server."""
+async def _undisturbed(work: Coroutine[Any, Any, R]) -> R | None:
+    """Await something, however often we are cancelled meanwhile; None where it fails.
+
+    The end of the loop cancels it too, maybe before it has begun.
+    """
     task = asyncio.create_task(work)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
-    return task.result()
+    return task.result() if _looked_at(task) is None else None
+
+
+def _looked_at(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return the error of a task that is done; asyncio complains of those nobody looked at."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 async def cancel(conn: Connection) -> None:

@@ -45,6 +45,7 @@ class Crew:
                 self._start()
                 self._watch()
             except BaseException as error:
+                self._stop()
                 # On whatever exception it is: an interrupt has one too.
                 error.result = self._wind_up()  # type: ignore[attr-defined]
                 raise
@@ -103,8 +104,7 @@ class Crew:
         return result
 
     def _wind_up(self) -> RunResult | None:
-        """Stop, and return what was done so far, as far as it can be known."""
-        self._stop()
+        """Return what was done so far, as far as it can be known."""
         result = None
         try:
             result = self._look()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +16,8 @@ from psycopg import sql
 from hotmesh_dba import DBA, AsyncDBA
 from tests.conftest import Database, NewApp
 from tests.support.server import Connection
+
+from .command import Command
 
 # Two expired jobs, three completed live ones (one of each kind of attribute), a message of each
 # kind that expired ten days ago, and a consumed signal.
@@ -119,3 +122,9 @@ def face(request: pytest.FixtureRequest, db: Database) -> Iterator[Any]:
 def dba(db: Database) -> DBA:
     """A client over a conninfo."""
     return DBA(db.conninfo())
+
+
+@pytest.fixture
+def command(db: Database, tmp_path: Path) -> Command:
+    """The command, on `db`."""
+    return Command(tmp_path, db.conninfo())

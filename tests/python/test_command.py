@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -21,36 +19,7 @@ from hotmesh_dba.options import OPTIONS
 from tests.conftest import Connect, Database
 from tests.support.server import Connection
 
-Done = subprocess.CompletedProcess[str]
-
-
-class Command:
-    """Runs `hotmesh-dba` on a database that the environment names."""
-
-    def __init__(self, directory: Path, dsn: str) -> None:
-        self.directory = directory
-        self.env = {**os.environ, "HOTMESH_DBA_DSN": dsn, "COLUMNS": "200", "NO_COLOR": "1"}
-
-    def __call__(self, *arguments: str, **env: str) -> Done:
-        return subprocess.run(
-            [sys.executable, "-m", "hotmesh_dba", *arguments],
-            cwd=self.directory,
-            env={**self.env, **env},
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-
-    def json(self, *arguments: str) -> Any:
-        done = self(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-
-@pytest.fixture
-def command(db: Database, tmp_path: Path) -> Command:
-    return Command(tmp_path, db.conninfo())
+from .command import Command
 
 
 def test_a_session(command: Command, conn: Connection, filled: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
 from typing import Any
@@ -234,22 +234,34 @@ def test_cancel_twice(db: Database, conn: Connection, filled: str) -> None:
     assert states(conn) == [("failed", "cancelled")]
 
 
-@pytest.mark.parametrize("how", ["wait_for", "sibling"])
-def test_what_else_cancels(db: Database, conn: Connection, filled: str, how: str) -> None:
-    async def work(run: Awaitable[RunResult]) -> None:
-        if how == "wait_for":
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(run, 1)
-        else:
-            gathered = asyncio.gather(run, asyncio.sleep(3600))
-            await off(begun, conn)
-            gathered.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await gathered
+def test_a_timeout(db: Database, conn: Connection, filled: str) -> None:
+    async def times_out() -> None:
+        task = asyncio.create_task(AsyncDBA(db.conninfo()).prune_batched(filled, **HELD))
+        await off(begun, conn)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(task, 0.01)
 
-    asyncio.run(work(AsyncDBA(db.conninfo()).prune_batched(filled, **HELD)))
+    asyncio.run(times_out())
     at_rest(conn)
     assert states(conn) == [("failed", "cancelled")]
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_the_end_of_the_loop_while_it_is_stopped(
+    db: Database, conn: Connection, filled: str, turns: int
+) -> None:
+    """asyncio.run() cancels every task, also those that see to the end of the run."""
+
+    async def leaves_it() -> None:
+        task = asyncio.create_task(AsyncDBA(db.conninfo()).prune_batched(filled, **HELD))
+        await off(begun, conn)
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    asyncio.run(leaves_it())
+    at_rest(conn)
+    assert [state for state, _ in states(conn)] != ["completed"]
 
 
 def test_the_end_of_the_loop(db: Database, conn: Connection, filled: str) -> None:

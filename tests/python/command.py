@@ -1,0 +1,106 @@
+"""The command, run as a program: into pipes, or on a terminal of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Any
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Command:
+    """Runs `hotmesh-dba` on a database that the environment names."""
+
+    def __init__(self, directory: Path, dsn: str) -> None:
+        self.directory = directory
+        self.env = {**os.environ, "HOTMESH_DBA_DSN": dsn, "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def __call__(self, *arguments: str, **env: str) -> Done:
+        return subprocess.run(
+            [sys.executable, "-m", "hotmesh_dba", *arguments],
+            cwd=self.directory,
+            env={**self.env, **env},
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it, to be signalled."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "hotmesh_dba", *arguments],
+            cwd=self.directory,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+class Terminal:
+    """The command as a person runs it: on a terminal, where Ctrl-C is a key."""
+
+    def __init__(self, command: Command, *arguments: str) -> None:
+        self._terminal, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hotmesh_dba", *arguments],
+            cwd=command.directory,
+            env={**command.env, "TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._terminal, keys)
+
+    def until(self, text: str) -> None:
+        """Read until something is shown."""
+        while text not in self.shown:
+            assert self._read(), f"{text!r} was never shown: {self.shown}"
+
+    def end(self) -> int:
+        """Read to the end; returns the exit code."""
+        while self._read():
+            pass
+        os.close(self._terminal)
+        return self._process.wait(60)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._terminal, 65536)
+        except OSError:  # how a terminal says that nobody is left on it
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
