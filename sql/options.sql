@@ -1,12 +1,16 @@
 -- A window becomes its cutoff. It is refused where it could reach into the future: an interval has three
--- fields, and '1 month -30 days' is positive to no comparison but points past now in March; so each month
--- counts as its shortest (or, taken away, as its longest).
+-- fields, and '1 month -30 days' is positive to no comparison but points past now in March; so months count as
+-- the fewest days that so many in a row can be (or, taken away, as the most): a year as 365 (366), and the rest
+-- as in the tables below.
 CREATE OR REPLACE FUNCTION hotmesh_dba._cutoff(option_name text, retention interval) RETURNS timestamptz
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    v_fewest CONSTANT int[] := '{28,59,89,120,150,181,212,242,273,303,334}';
+    v_most   CONSTANT int[] := '{31,62,92,123,153,184,215,245,276,306,337}';
     v_months int;
+    v_days   int;
     v_rest   interval;
 BEGIN
     IF retention IS NULL THEN
@@ -20,7 +24,10 @@ BEGIN
     END IF;
     v_months := extract(year FROM retention) * 12 + extract(month FROM retention);
     v_rest := retention - make_interval(months => v_months);
-    IF make_interval(days => CASE WHEN v_months < 0 THEN 31 ELSE 28 END * v_months) + v_rest < interval '0' THEN
+    -- Division is towards 0, so year and rest have one sign; no rest is no entry.
+    v_days := CASE WHEN v_months < 0 THEN v_months / 12 * 366 - coalesce(v_most[-(v_months % 12)], 0)
+                   ELSE v_months / 12 * 365 + coalesce(v_fewest[v_months % 12], 0) END;
+    IF make_interval(days => v_days) + v_rest < interval '0' THEN
         RAISE EXCEPTION '% must not be negative: %', option_name, retention
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = 'Its cutoff could lie in the future, and rows that have not expired yet would be deleted.',

@@ -51,7 +51,7 @@ DECLARE
     v_waits  int := 0;
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    PERFORM hotmesh_dba._check_deployer(v_schema);
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'deploy');
     PERFORM hotmesh_dba._check_unknown_overloads(v_schema);
     FOR v_try IN 1 .. 60 LOOP
         BEGIN

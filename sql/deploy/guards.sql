@@ -39,48 +39,57 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, detail text, hint text) RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RAISE EXCEPTION 'permission denied to deploy app "%"', app_schema
+    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
         USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
 END
 $$;
 
--- Whoever deploys acts for the owner of the app's tables, who will own the wrapper.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_deployer(app_schema name) RETURNS void
+-- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper. No hint gives away
+-- the role of a superuser.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_deployer(app_schema name, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner   name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
-    v_role    name;
-    v_foreign name;
+    v_owner    pg_roles;
+    v_role     name;
+    v_foreign  pg_roles;
+    v_overload regprocedure;
 BEGIN
-    IF NOT pg_has_role(v_owner, 'USAGE') THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema,
-            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner, current_user),
-            format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner, current_user));
+    SELECT r.* INTO v_owner
+    FROM pg_class c
+    JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    IF NOT pg_has_role(v_owner.oid, 'USAGE') THEN
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
     END IF;
     -- To give a function to a role, that role too must be able to create it.
-    FOREACH v_role IN ARRAY ARRAY[v_owner, current_user] LOOP
+    FOREACH v_role IN ARRAY ARRAY[v_owner.rolname, current_user] LOOP
         IF NOT has_schema_privilege(v_role, app_schema, 'CREATE') THEN
-            PERFORM hotmesh_dba._raise_not_owner(app_schema,
+            PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
                 format('Role "%s" lacks CREATE on the schema.', v_role),
                 format('GRANT CREATE ON SCHEMA %I TO %I;', app_schema, v_role));
         END IF;
     END LOOP;
-    SELECT pg_get_userbyid(p.proowner) INTO v_foreign
+    SELECT o.overload INTO v_overload
     FROM hotmesh_dba._overloads(app_schema) o
     JOIN pg_proc p ON p.oid = o.overload
     WHERE NOT pg_has_role(p.proowner, 'USAGE')
     LIMIT 1;
     IF FOUND THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema,
-            format('A function prune there belongs to "%s".', v_foreign),
-            format('GRANT %I TO %I; or as its owner: ALTER FUNCTION … OWNER TO %I;', v_foreign, current_user, v_owner));
+        SELECT r.* INTO v_foreign FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.oid = v_overload;
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('A function prune there belongs to "%s".', v_foreign.rolname),
+            CASE WHEN NOT v_foreign.rolsuper THEN format('GRANT %I TO %I; or ', v_foreign.rolname, current_user) ELSE '' END
+            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner.rolname));
     END IF;
 END
 $$;
@@ -102,7 +111,7 @@ BEGIN
     IF trust_installer OR v_installer.rolsuper OR v_installer.oid = v_owner THEN
         RETURN;
     END IF;
-    PERFORM hotmesh_dba._raise_not_owner(app_schema,
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, 'deploy',
         format('The routines of hotmesh_dba belong to "%s", who could change what prune does to the tables of "%s".',
                v_installer.rolname, pg_get_userbyid(v_owner)),
         format('If "%s" may: SELECT * FROM hotmesh_dba.deploy(%L, trust_installer => true);',

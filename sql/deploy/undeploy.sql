@@ -17,7 +17,7 @@ DECLARE
     v_plan   hotmesh_dba._action[];
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    PERFORM hotmesh_dba._check_deployer(v_schema);
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'undeploy');
     v_plan := ARRAY(SELECT p FROM hotmesh_dba._undeploy_plan(v_schema) p);
     PERFORM hotmesh_dba._check_dependents(o.overload) FROM hotmesh_dba._overloads(v_schema) o WHERE o.kind = 'ours';
     PERFORM hotmesh_dba._carry_out(v_plan);

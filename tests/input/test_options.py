@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from tests.deploy.observe import deploy, one, run
+from tests.deploy.observe import deploy, one, run, sqlstate
 from tests.input.refusing import nothing_changed, refuses
 from tests.support.server import Connection, PrivateServer
 
@@ -27,7 +27,10 @@ BAD_WINDOWS = [
     "1 month -30 days",
     "1 month -29 days",
     "1 day -25 hours",
-    "1 year -370 days",
+    "1 year -366 days",
+    "2 months -60 days",
+    "14 months -425 days",
+    "-1 year 365 days",
     "-1 month 30 days",
     "-2 months 61 days",
     "178000000 years",
@@ -35,6 +38,16 @@ BAD_WINDOWS = [
     "7000000 years",
     "2000000000 days",
     "-178000000 years",
+]
+GOOD_WINDOWS = [
+    "0",
+    "1 month -28 days",
+    "1 month",
+    "1 year 1 day",
+    "1 year -360 days",
+    "-1 month 31 days",
+    "-1 year 366 days",
+    "4000 years",
 ]
 INFINITE = ["infinity", "-infinity"]
 
@@ -68,10 +81,35 @@ def test_the_window_that_is_wrong_is_the_one_that_is_named(conn: Connection) -> 
 
 @pytest.mark.usefixtures("full")
 def test_good_windows(conn: Connection) -> None:
-    for window in ("0", "1 month -28 days", "1 month", "1 year 1 day", "4000 years"):
+    for window in GOOD_WINDOWS:
         options = ", ".join(f"{name} => '{window}'" for name in WINDOWS)
         for face in FACES.values():
             assert len(run(conn, face.format(options))) == 1
+
+
+# For each number of months the fewest and the most days that they are, in eight years.
+SPANS = """
+SELECT m, min(d::date - (d - make_interval(months => m))::date),
+       max((d + make_interval(months => m))::date - d::date)
+FROM generate_series(1, 36) m, generate_series(timestamp '2021-01-01', '2028-12-31', '1 day') d
+GROUP BY m ORDER BY m
+"""
+
+
+def test_no_window_is_refused_that_cannot_reach_into_the_future(conn: Connection) -> None:
+    """Months less days, and days less months: to the day as far as calendars go."""
+    call = "SELECT hotmesh_dba._cutoff('retention', '{} months {} days')"
+    spans = run(conn, SPANS)
+    assert spans[0][1:] == (28, 31)
+    assert spans[11][1:] == (365, 366)
+    for months, least, most in spans:
+        for window in ((months, -least), (-months, most)):
+            # Of leap days in several years it thinks the worst.
+            slack = max(0, months // 12 - 1) if window[0] < 0 else 0
+            good = window[0], window[1] + slack
+            assert one(conn, call.format(*good) + " <= now()"), good
+            bad = window[0], window[1] - 1
+            assert sqlstate(conn, call.format(*bad)) == "22023", bad
 
 
 def test_flags(conn: Connection, full: str) -> None:

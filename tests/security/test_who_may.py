@@ -255,3 +255,43 @@ def test_default_privileges_of_the_installer_close_nothing(
     with fresh.connect(caller) as conn:
         assert run(conn, "SELECT * FROM hotmesh_dba.app") == []
         refused(conn, "3F000", "SELECT * FROM hotmesh_dba.prune('myapp')")
+
+
+@pytest.mark.parametrize("name", ["deploy", "undeploy"])
+def test_a_refusal_says_what_was_refused(
+    conn: Connection, connect: Connect, app: NewApp, role: NewRole, name: str
+) -> None:
+    owner, stranger = role("owner"), role("stranger")
+    app("myapp", "current", owner)
+    refusal = refused(connect(stranger), "42501", ROUTINES[name].format("myapp"))
+    assert refusal.message == f'permission denied to {name} app "myapp"'
+    assert f"GRANT {owner} TO {stranger}" in refusal.hint
+    run(conn, f"GRANT {owner} TO {stranger}; REVOKE CREATE ON SCHEMA myapp FROM {owner}")
+    refusal = refused(connect(stranger), "42501", ROUTINES[name].format("myapp"))
+    assert refusal.message == f'permission denied to {name} app "myapp"'
+
+
+@pytest.mark.parametrize("name", ["deploy", "undeploy"])
+def test_nobody_is_told_to_grant_a_superuser(
+    conn: Connection, connect: Connect, app: NewApp, role: NewRole, name: str
+) -> None:
+    """Neither where it owns the tables, nor where it owns an old function prune."""
+    chief, owner, stranger = role("chief", "SUPERUSER"), role("owner"), role("stranger")
+    app("myapp", "0.13", chief)
+    refusal = refused(connect(stranger), "42501", ROUTINES[name].format("myapp"))
+    assert "GRANT" not in refusal.hint
+    assert f"SET ROLE {chief}" in refusal.hint
+
+    app("theirs", "0.13", owner)
+    ((prune,),) = run(
+        conn,
+        "SELECT oid::regprocedure::text FROM pg_proc"
+        " WHERE proname = 'prune' AND pronamespace = 'theirs'::regnamespace",
+    )
+    run(conn, f"ALTER FUNCTION {prune} OWNER TO {chief}")
+    refusal = refused(connect(owner), "42501", ROUTINES[name].format("theirs"))
+    assert "GRANT" not in refusal.hint
+    assert chief in refusal.detail
+    typed = refusal.hint[refusal.hint.index("ALTER") :]
+    run(conn, typed)
+    run(connect(owner), ROUTINES[name].format("theirs"))
