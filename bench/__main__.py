@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ from .stage import SETTINGS, Stage
 
 def main() -> int:
     """Measure; the exit code is 0 whatever the ratios are, as the machine may be busy."""
+    # The server must go, however this ends.
+    signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     arguments = _parse()
     scale = QUICK if arguments.quick else FULL
     if arguments.repeat is not None:
