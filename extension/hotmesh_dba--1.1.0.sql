@@ -709,14 +709,18 @@ $$;
 -- sql/options.sql
 
 -- A window becomes its cutoff. It is refused where it could reach into the future: an interval has three
--- fields, and '1 month -30 days' is positive to no comparison but points past now in March; so each month
--- counts as its shortest (or, taken away, as its longest).
+-- fields, and '1 month -30 days' is positive to no comparison but points past now in March; so months count as
+-- the fewest days that so many in a row can be (or, taken away, as the most): a year as 365 (366), and the rest
+-- as in the tables below.
 CREATE FUNCTION hotmesh_dba._cutoff(option_name text, retention interval) RETURNS timestamptz
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    v_fewest CONSTANT int[] := '{28,59,89,120,150,181,212,242,273,303,334}';
+    v_most   CONSTANT int[] := '{31,62,92,123,153,184,215,245,276,306,337}';
     v_months int;
+    v_days   int;
     v_rest   interval;
 BEGIN
     IF retention IS NULL THEN
@@ -730,7 +734,10 @@ BEGIN
     END IF;
     v_months := extract(year FROM retention) * 12 + extract(month FROM retention);
     v_rest := retention - make_interval(months => v_months);
-    IF make_interval(days => CASE WHEN v_months < 0 THEN 31 ELSE 28 END * v_months) + v_rest < interval '0' THEN
+    -- Division is towards 0, so year and rest have one sign; no rest is no entry.
+    v_days := CASE WHEN v_months < 0 THEN v_months / 12 * 366 - coalesce(v_most[-(v_months % 12)], 0)
+                   ELSE v_months / 12 * 365 + coalesce(v_fewest[v_months % 12], 0) END;
+    IF make_interval(days => v_days) + v_rest < interval '0' THEN
         RAISE EXCEPTION '% must not be negative: %', option_name, retention
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = 'Its cutoff could lie in the future, and rows that have not expired yet would be deleted.',
@@ -3341,48 +3348,57 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, detail text, hint text) RETURNS void
+CREATE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RAISE EXCEPTION 'permission denied to deploy app "%"', app_schema
+    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
         USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
 END
 $$;
 
--- Whoever deploys acts for the owner of the app's tables, who will own the wrapper.
-CREATE FUNCTION hotmesh_dba._check_deployer(app_schema name) RETURNS void
+-- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper. No hint gives away
+-- the role of a superuser.
+CREATE FUNCTION hotmesh_dba._check_deployer(app_schema name, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner   name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
-    v_role    name;
-    v_foreign name;
+    v_owner    pg_roles;
+    v_role     name;
+    v_foreign  pg_roles;
+    v_overload regprocedure;
 BEGIN
-    IF NOT pg_has_role(v_owner, 'USAGE') THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema,
-            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner, current_user),
-            format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner, current_user));
+    SELECT r.* INTO v_owner
+    FROM pg_class c
+    JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    IF NOT pg_has_role(v_owner.oid, 'USAGE') THEN
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
     END IF;
     -- To give a function to a role, that role too must be able to create it.
-    FOREACH v_role IN ARRAY ARRAY[v_owner, current_user] LOOP
+    FOREACH v_role IN ARRAY ARRAY[v_owner.rolname, current_user] LOOP
         IF NOT has_schema_privilege(v_role, app_schema, 'CREATE') THEN
-            PERFORM hotmesh_dba._raise_not_owner(app_schema,
+            PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
                 format('Role "%s" lacks CREATE on the schema.', v_role),
                 format('GRANT CREATE ON SCHEMA %I TO %I;', app_schema, v_role));
         END IF;
     END LOOP;
-    SELECT pg_get_userbyid(p.proowner) INTO v_foreign
+    SELECT o.overload INTO v_overload
     FROM hotmesh_dba._overloads(app_schema) o
     JOIN pg_proc p ON p.oid = o.overload
     WHERE NOT pg_has_role(p.proowner, 'USAGE')
     LIMIT 1;
     IF FOUND THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema,
-            format('A function prune there belongs to "%s".', v_foreign),
-            format('GRANT %I TO %I; or as its owner: ALTER FUNCTION … OWNER TO %I;', v_foreign, current_user, v_owner));
+        SELECT r.* INTO v_foreign FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.oid = v_overload;
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('A function prune there belongs to "%s".', v_foreign.rolname),
+            CASE WHEN NOT v_foreign.rolsuper THEN format('GRANT %I TO %I; or ', v_foreign.rolname, current_user) ELSE '' END
+            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner.rolname));
     END IF;
 END
 $$;
@@ -3404,7 +3420,7 @@ BEGIN
     IF trust_installer OR v_installer.rolsuper OR v_installer.oid = v_owner THEN
         RETURN;
     END IF;
-    PERFORM hotmesh_dba._raise_not_owner(app_schema,
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, 'deploy',
         format('The routines of hotmesh_dba belong to "%s", who could change what prune does to the tables of "%s".',
                v_installer.rolname, pg_get_userbyid(v_owner)),
         format('If "%s" may: SELECT * FROM hotmesh_dba.deploy(%L, trust_installer => true);',
@@ -3467,7 +3483,7 @@ DECLARE
     v_waits  int := 0;
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    PERFORM hotmesh_dba._check_deployer(v_schema);
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'deploy');
     PERFORM hotmesh_dba._check_unknown_overloads(v_schema);
     FOR v_try IN 1 .. 60 LOOP
         BEGIN
@@ -3517,7 +3533,7 @@ DECLARE
     v_plan   hotmesh_dba._action[];
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    PERFORM hotmesh_dba._check_deployer(v_schema);
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'undeploy');
     v_plan := ARRAY(SELECT p FROM hotmesh_dba._undeploy_plan(v_schema) p);
     PERFORM hotmesh_dba._check_dependents(o.overload) FROM hotmesh_dba._overloads(v_schema) o WHERE o.kind = 'ours';
     PERFORM hotmesh_dba._carry_out(v_plan);
