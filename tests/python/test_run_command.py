@@ -12,7 +12,7 @@ import pytest
 
 import hotmesh_dba as h
 from hotmesh_dba import DBA
-from hotmesh_dba.cli.arguments import flag_of
+from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.options import BATCH_OPTIONS
 from tests.conftest import Connect
 from tests.support.server import Connection
@@ -53,7 +53,7 @@ def test_help_names_every_option(command: Command) -> None:
     text = " ".join(command("prune", "--help").stdout.split())
     for name, option in BATCH_OPTIONS.items():
         assert option.help in text
-        assert flag_of(name) in text
+        assert flag(name) in text
     assert "--workers" in text
 
 
@@ -85,7 +85,7 @@ def test_a_single_transaction(command: Command, conn: Connection, filled: str) -
     [
         ["--workers", "1"],
         ["-j", "2"],
-        *([flag_of(n), *([] if o.type == "bool" else ["1"])] for n, o in BATCH_OPTIONS.items()),
+        *([flag(n), *([] if o.type == "bool" else ["1"])] for n, o in BATCH_OPTIONS.items()),
     ],
     ids=" ".join,
 )
