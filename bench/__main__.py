@@ -31,11 +31,12 @@ def main() -> int:
     with PrivateServer(
         os.environ.get("HOTMESH_DBA_PG_CONFIG"), settings=SETTINGS, fsync=True
     ) as server:
+        machine = look(server)
         bench = Bench(Stage(server, _say), scale)
         sections = [_run(bench, name) for name in arguments.only or CASES]
         sections.append(_overall(bench))
         minutes = (time.monotonic() - start) / 60
-        report = text(sections, look(server), minutes=minutes, scale=scale.name)
+        report = text(sections, machine, minutes=minutes, scale=scale.name)
     print(report)
     if arguments.write is not None:
         arguments.write.write_text(report)

@@ -14,11 +14,12 @@ from .stage import SETTINGS
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Cores, memory, kernel; PostgreSQL, extension, driver."""
+    """Cores, memory, kernel, how busy it was; PostgreSQL, extension, driver."""
 
     cores: int
     memory_gb: float
     kernel: str
+    load: float
     postgres: str
     extension: str
     driver: str
@@ -27,7 +28,8 @@ class Machine:
         """All of it, to be read."""
         settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
         return (
-            f"{self.cores} cores, {self.memory_gb:.0f} GB of memory, {self.kernel}; "
+            f"{self.cores} cores, {self.memory_gb:.0f} GB of memory, {self.kernel}, "
+            f"load average {self.load:.1f} when it began; "
             f"PostgreSQL {self.postgres} with fsync on and stock settings but {settings}; "
             f"hotmesh_dba {self.extension}; psycopg {self.driver}, Python "
             f"{platform.python_version()}"
@@ -48,6 +50,7 @@ def look(server: PrivateServer) -> Machine:
         cores=os.cpu_count() or 0,
         memory_gb=memory,
         kernel=f"{platform.system()} {platform.release()}",
+        load=os.getloadavg()[0],
         postgres=str(row[0]),
         extension=str(row[1]),
         driver=version("psycopg"),
