@@ -68,10 +68,11 @@ def _overall(bench: Bench) -> Section:
     longest = bench.stage.longest_batches
     if not longest:
         return Section()
+    worst, where = max(longest)
     return Section(
         remarks=[
-            f"The longest transaction of all {len(longest)} runs of ours that were compared: "
-            f"{max(longest):.0f} ms."
+            f"The longest transaction of all {len(longest)} runs of ours that were compared took "
+            f"{worst:.0f} ms ({where})."
         ]
     )
 

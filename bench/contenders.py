@@ -103,6 +103,15 @@ def floor(*tables: str, kept: Sequence[str]) -> Contender:
     return Contender("floor", work, prepare, leaves_the_same=False)
 
 
+def without_triggers(name: str, *statements: str) -> Contender:
+    """The statements in one transaction, with no triggers: a yardstick, and nothing to use."""
+
+    def prepare(place: Place) -> None:
+        place.conn.execute("SET session_replication_role = replica")
+
+    return Contender(name, one_transaction(*statements).work, prepare)
+
+
 # --- the loop that everybody writes first ----------------------------------------------------
 
 

@@ -152,5 +152,6 @@ def _one(stage: Stage, template: str, contender: Contender, beside: Beside) -> F
         record = read_record(conn)
         assert not record.unfinished, record.unfinished
         if record.batches:
-            stage.longest_batches.append(record.longest_batch_ms)
+            where = f"{contender.name} on {template}"
+            stage.longest_batches.append((record.longest_batch_ms, where))
         return Found(seconds, record, digest(conn))

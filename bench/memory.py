@@ -12,6 +12,7 @@ from pathlib import Path
 from .contenders import Place
 
 _EVERY_SECONDS = 0.02
+_NEAR = 0.05
 
 
 @dataclass(slots=True)
@@ -20,10 +21,14 @@ class Watched:
 
     samples: list[tuple[int, float]] = field(default_factory=list)
 
-    def at(self, share: float) -> float:
-        """Megabytes when that share of all rows was done."""
-        rows = share * max(done for done, _ in self.samples)
-        return next(size for done, size in self.samples if done >= rows)
+    def around(self, share: float) -> float:
+        """The most megabytes while about that share of all rows was done.
+
+        Within a batch it rises and falls, so a single sample says little.
+        """
+        rows = max(done for done, _ in self.samples)
+        near = [size for done, size in self.samples if abs(done / rows - share) <= _NEAR]
+        return max(near)
 
 
 @contextmanager

@@ -38,13 +38,13 @@ class Stage:
     """Templates and their copies on a running server.
 
     Attributes:
-        longest_batches: of every run of ours, in milliseconds.
+        longest_batches: of every run of ours, in milliseconds, and on what.
     """
 
     def __init__(self, server: PrivateServer, say: Callable[[str], None]) -> None:
         self.server = server
         self.say = say
-        self.longest_batches: list[float] = []
+        self.longest_batches: list[tuple[float, str]] = []
         self._templates: set[str] = set()
         self._copies = 0
 
