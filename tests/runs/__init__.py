@@ -1,1 +1,1 @@
-"""Runs of prune_batched, as its adversary: killed, cancelled, met by others, refused."""
+"""Runs of prune_batched, as its adversary: killed, cancelled, met by others, slowed down."""

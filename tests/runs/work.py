@@ -6,7 +6,9 @@ are really gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from tests.deploy.observe import Refusal, one, run, wait_until
+from tests.deploy.observe import Refusal, Row, background, one, run, wait_until
 from tests.support.server import Connection
 
 # Every step has something to do: jobs of the entity book, transient ones of none.
@@ -126,7 +128,7 @@ def rows(conn: Connection, schema: str = "myapp") -> Rows:
 
 
 def halves(conn: Connection, schema: str = "myapp") -> tuple[int, int]:
-    """What must never be: attributes without a job, or left by a strip on a marked job."""
+    """What must never be: attributes without a job; artifacts on a job that is marked."""
     (row,) = run(
         conn,
         f"SELECT (SELECT count(*) FROM {schema}.jobs_attributes a"
@@ -303,6 +305,17 @@ def wait_for_batches(watcher: Connection, batches: int, after: int = 0) -> Run:
 
     wait_until(f"{batches} batches", there)
     return last(watcher)
+
+
+@contextmanager
+def running(conn: Connection, *knobs: str, app: str = "myapp") -> Iterator[Future[list[Row]]]:
+    """A run on another connection meanwhile; ended where the test fails, so that none hangs."""
+    with background(conn, call(*knobs, app=app)) as task:
+        try:
+            yield task
+        except BaseException:
+            conn.cancel()
+            raise
 
 
 def said(error: BaseException | None) -> Refusal:
