@@ -308,9 +308,11 @@ def wait_for_batches(watcher: Connection, batches: int, after: int = 0) -> Run:
 
 
 @contextmanager
-def running(conn: Connection, *knobs: str, app: str = "myapp") -> Iterator[Future[list[Row]]]:
+def running(
+    conn: Connection, *knobs: str, app: str = "myapp", options: str = OPTIONS
+) -> Iterator[Future[list[Row]]]:
     """A run on another connection meanwhile; ended where the test fails, so that none hangs."""
-    with background(conn, call(*knobs, app=app)) as task:
+    with background(conn, call(*knobs, app=app, options=options)) as task:
         try:
             yield task
         except BaseException:
