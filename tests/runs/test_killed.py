@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import psycopg
 import pytest
@@ -16,8 +18,12 @@ from tests.runs.work import (
     assert_true_to,
     call,
     due,
+    halves,
+    hold_attribute,
+    patient,
     prune,
     rows,
+    running,
     runs,
     wait_for_batches,
 )
@@ -103,5 +109,44 @@ def test_killed_in_mid_run(mortal: PrivateServer, what: str, triggers: str) -> N
     assert closed.rows + finished.rows == todo
     assert due(conn) == 0
     assert run(conn, STATES) == []
+    assert_true_to(before, conn)
+    conn.close()
+
+
+def test_killed_again_and_again(mortal: PrivateServer) -> None:
+    """At random moments, in mid-batch too: what a crash undoes, it undoes in the record as well."""
+    dice = random.Random(5)
+    conn = mortal.connect()
+    before, todo = rows(conn), due(conn)
+    for _ in range(8):
+        caller, holder = patient(mortal.connect()), mortal.connect()
+        newest = max((found.id for found in runs(conn)), default=0)
+        knobs = [f"batch_size => {dice.choice((1, 5))}"]
+        knobs += dice.sample(
+            ["batch_pause => '5 ms'", "disable_triggers => true"], dice.randint(0, 2)
+        )
+        if dice.random() < 0.5:
+            hold_attribute(holder, dice.choice(("old", "live")))
+        victim = pid(caller)
+        with running(caller, *knobs) as task:
+            wait_for_batches(conn, dice.randint(0, 15), after=newest)
+            if dice.random() < 0.7:
+                os.kill(victim, signal.SIGKILL)
+            else:
+                mortal.node.stop(["-m", "immediate"])
+                mortal.node.start()
+            assert isinstance(task.exception(), psycopg.OperationalError)
+        wait_until("every session ended", partial(is_lost, conn))
+        caller.close()
+        holder.close()
+        conn = reconnect(mortal)
+        assert halves(conn) == (0, 0)
+        assert_true_to(before, conn)
+    finished = prune(conn)
+    assert finished.outcome == ("completed", None)
+    assert {found.state for found in runs(conn)} == {"interrupted", "completed"}
+    assert sum(found.rows for found in runs(conn)) == todo
+    assert finished.rows < todo
+    assert due(conn) == 0
     assert_true_to(before, conn)
     conn.close()
