@@ -118,7 +118,7 @@ def test_killed_again_and_again(mortal: PrivateServer) -> None:
     dice = random.Random(5)
     conn = mortal.connect()
     before, todo = rows(conn), due(conn)
-    for _ in range(8):
+    for turn in range(8):
         caller, holder = patient(mortal.connect()), mortal.connect()
         newest = max((found.id for found in runs(conn)), default=0)
         knobs = [f"batch_size => {dice.choice((1, 5))}"]
@@ -130,6 +130,10 @@ def test_killed_again_and_again(mortal: PrivateServer) -> None:
         victim = pid(caller)
         with running(caller, *knobs) as task:
             wait_for_batches(conn, dice.randint(0, 15), after=newest)
+            if turn % 2:
+                run(
+                    conn, f"COMMENT ON SCHEMA myapp IS '{turn}'"
+                )  # takes what was before to the disk
             if dice.random() < 0.7:
                 os.kill(victim, signal.SIGKILL)
             else:
