@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Connect, Database, NewApp, NewRole
 from tests.deploy.observe import (
+    PATIENCE,
     Refusal,
     deploy,
     one,
@@ -349,7 +350,7 @@ def test_a_run_that_somebody_else_ended_stops(
         with running(caller, *PAUSE) as task:
             alive = wait_for_batches(conn, 1, after=max((r.id for r in runs(conn)), default=0))
             run(conn, f"{end} WHERE id = %s", alive.id)
-            refusal = said(task.exception())
+            refusal = said(task.exception(PATIENCE))
         assert refusal.sqlstate == "55000"
         assert refusal.detail
         assert refusal.hint
