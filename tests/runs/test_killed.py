@@ -20,6 +20,7 @@ from tests.runs.work import (
     due,
     halves,
     hold_attribute,
+    last,
     patient,
     prune,
     rows,
@@ -129,7 +130,11 @@ def test_killed_again_and_again(mortal: PrivateServer) -> None:
             hold_attribute(holder, dice.choice(("old", "live")))
         victim = pid(caller)
         with running(caller, *knobs) as task:
-            wait_for_batches(conn, dice.randint(0, 15), after=newest)
+            wait_for_batches(conn, 0, after=newest)
+            blocked = "SELECT %s = ANY (pg_blocking_pids(%s))"
+            batches = dice.randint(0, 15)
+            while last(conn).batches < batches and not one(conn, blocked, pid(holder), victim):
+                assert not task.done()
             if turn % 2:
                 run(
                     conn, f"COMMENT ON SCHEMA myapp IS '{turn}'"
