@@ -1625,6 +1625,10 @@ BEGIN
         ELSE hotmesh_dba._delete_chosen(lane, keys::text[]::tid[])
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    IF (lane).triggers_off THEN
+        -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
+        PERFORM hotmesh_dba._check_fast_path((lane).step);
+    END IF;
     RETURN v_outcome;
 END
 $$;
@@ -2276,7 +2280,7 @@ BEGIN
                              r.worker, r.workers, hotmesh_dba._rows_done(r), date_trunc('second', r.started_at)), ' ')
     INTO v_holder
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_alive(r);
+    WHERE r.app = app_schema AND r.state = 'running' AND NOT hotmesh_dba._is_surely_dead(r);
     RAISE EXCEPTION 'another run prunes app "%"', app_schema
         USING ERRCODE = 'lock_not_available',
               DETAIL = concat_ws(' ', detail, coalesce(v_holder, hotmesh_dba._run_lock_holders(app_schema))),
@@ -2369,7 +2373,7 @@ BEGIN
     may_go := false;
     IF v_left > 0 THEN
         PERFORM pg_sleep(least(v_left, 0.25));
-        may_go := v_left <= 0.25;
+        may_go := v_left <= 0.25 AND hotmesh_dba._replicas_keep_up(run);
     ELSIF hotmesh_dba._replicas_keep_up(run) THEN
         may_go := true;
     ELSE

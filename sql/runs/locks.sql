@@ -93,7 +93,7 @@ BEGIN
                              r.worker, r.workers, hotmesh_dba._rows_done(r), date_trunc('second', r.started_at)), ' ')
     INTO v_holder
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_alive(r);
+    WHERE r.app = app_schema AND r.state = 'running' AND NOT hotmesh_dba._is_surely_dead(r);
     RAISE EXCEPTION 'another run prunes app "%"', app_schema
         USING ERRCODE = 'lock_not_available',
               DETAIL = concat_ws(' ', detail, coalesce(v_holder, hotmesh_dba._run_lock_holders(app_schema))),

@@ -40,7 +40,7 @@ BEGIN
     may_go := false;
     IF v_left > 0 THEN
         PERFORM pg_sleep(least(v_left, 0.25));
-        may_go := v_left <= 0.25;
+        may_go := v_left <= 0.25 AND hotmesh_dba._replicas_keep_up(run);
     ELSIF hotmesh_dba._replicas_keep_up(run) THEN
         may_go := true;
     ELSE

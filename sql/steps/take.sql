@@ -14,6 +14,10 @@ BEGIN
         ELSE hotmesh_dba._delete_chosen(lane, keys::text[]::tid[])
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    IF (lane).triggers_off THEN
+        -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
+        PERFORM hotmesh_dba._check_fast_path((lane).step);
+    END IF;
     RETURN v_outcome;
 END
 $$;

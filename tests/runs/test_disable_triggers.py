@@ -224,7 +224,6 @@ def test_under_row_level_security(
     assert granted in f"{refusal.detail} {refusal.hint}"
 
 
-@pytest.mark.xfail(reason="asked once, when the run begins", strict=True)
 def test_a_key_that_comes_during_the_run(conn: Connection, connect: Connect, work: Work) -> None:
     """It is not looked after by a run without triggers, so the run may not go on."""
     caller = connect()

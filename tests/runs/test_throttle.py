@@ -158,7 +158,6 @@ def test_a_replica_that_keeps_up(conn: Connection, replica: Connection, work: Wo
     assert (done.outcome, done.rows) == (("completed", None), work.rows - work.signals)
 
 
-@pytest.mark.xfail(reason="a pause is followed by a batch, whatever the replica", strict=True)
 def test_a_replica_that_falls_behind_in_pauses(
     conn: Connection, replica: Connection, work: Work
 ) -> None:
