@@ -153,10 +153,22 @@ def test_a_failed_run_shows_what_it_had_done(
     assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "failed")
 
 
-def test_an_error_before_it_begins(command: Command, filled: str) -> None:
-    done = command("prune", filled, "--batch-pause", "-1 s")
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("--batch-pause", "-1 s", "--batch-pause '50 ms'."),
+        ("--batch-size", "0", "--batch-size 1000."),
+        ("--workers", "99", "--workers 2."),
+    ],
+)
+def test_an_error_before_it_begins(
+    command: Command, conn: Connection, filled: str, option: str, value: str, advice: str
+) -> None:
+    done = command("prune", filled, option, value)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: batch_pause must be ")
+    assert done.stderr.startswith(f"error: {option[2:].replace('-', '_')} must be ")
+    assert done.stderr.endswith(f"hint: Write for example {advice}\n")
+    assert states(conn) == []
 
 
 def test_runs(command: Command, filled: str) -> None:
