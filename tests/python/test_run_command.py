@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -240,6 +241,23 @@ def test_a_signal(
     assert "Traceback" not in said
     assert states(conn) == [("failed", "cancelled")]
     at_rest(conn)
+
+
+def test_ctrl_c_again_where_the_server_does_not_answer(
+    command: Command, conn: Connection, filled: str
+) -> None:
+    """Who presses it again does not want to wait; the server was told, and ends it when it can."""
+    with Terminal(command, "prune", filled, *HOLD) as terminal:
+        begun(conn)
+        [pid] = backends(conn)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            terminal.press_until_it_ends(b"\x03")
+            assert terminal.end() == 130, terminal.shown
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert "Traceback" not in terminal.shown
+    until("the server to end it", lambda: states(conn) == [("failed", "cancelled")])
 
 
 def test_sigterm_ends_a_single_transaction_too(
