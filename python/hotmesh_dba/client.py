@@ -62,8 +62,8 @@ class DBA:
 
     On a connection with an open transaction every call is part of it (behind a savepoint, so a
     failed call leaves the transaction usable) and you commit. Otherwise a call is a transaction of
-    its own, committed when it returns. The connection's autocommit and row factory do not matter
-    and are not changed.
+    its own, committed when it returns. Only `prune_batched` commits by itself, and refuses an open
+    transaction. The connection's autocommit and row factory do not matter and are not changed.
 
     Notices and warnings of the server go to the logger ``hotmesh_dba``. Every error is a
     `HotMeshDBAError`. An instance over a conninfo or a pool may be shared between threads.

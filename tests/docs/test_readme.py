@@ -104,7 +104,7 @@ def test_the_python_block_runs(
     exec(compile(source, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert re.search(
-        r"^[1-9]\d* jobs deleted, [1-9]\d* stripped, 0 left to strip$", printed, re.MULTILINE
+        r"^completed: [1-9]\d* jobs deleted, [1-9]\d* stripped$", printed, re.MULTILINE
     )
 
 

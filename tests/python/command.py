@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._terminal, keys)
+
+    def press_until_it_ends(self, keys: bytes) -> None:
+        """Press keys again and again."""
+        for _ in range(100):
+            self.type(keys)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.3)
+                return
+        raise AssertionError(f"it goes on and on: {self.shown}")
 
     def until(self, text: str) -> None:
         """Read until something is shown."""

@@ -424,7 +424,6 @@ def test_one_worker_s_end_is_the_others(face: Any, conn: Connection, filled: str
         conn.execute("SELECT pg_terminate_backend(%s)", backends(conn)[1:2])
         with pytest.raises(h.ConnectionFailed) as caught:
             call.result(30)
-    assert caught.value.sqlstate == "57P01"
     result = caught.value.result
     assert result is not None
     assert [run.rows_done for run in result.runs] == [1, 1, 1]

@@ -141,11 +141,6 @@ def test_an_error_of_a_users_trigger_is_no_cause_of_ours(
     dba: DBA, conn: Connection, filled: str, state: str, trigger: str
 ) -> None:
     deferred = "DEFERRABLE INITIALLY DEFERRED" if "CONSTRAINT" in trigger else ""
-    # So many that no single row is to blame, and the error is not turned into a warning.
-    conn.execute(
-        "INSERT INTO myapp.jobs (key, status, expired_at)"
-        " SELECT 'k' || n, 0, now() - interval '10 days' FROM generate_series(1, 1500) n"
-    )
     conn.execute(
         f"""
         CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$

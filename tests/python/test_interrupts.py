@@ -25,13 +25,13 @@ from .running import HELD, at_rest, begun, states, until
 from .test_batched import backlog
 from .test_client import count
 
-# At the COMMIT of a batch that deletes jobs, waits for whoever holds the table public.gate.
+# The COMMIT that ends a run waits for whoever holds the table public.gate.
 GATE = """
 CREATE TABLE public.gate ();
 CREATE FUNCTION public.pass_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN LOCK TABLE public.gate IN SHARE MODE; RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER pass_gate AFTER DELETE ON myapp.jobs DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION public.pass_gate();
+CREATE CONSTRAINT TRIGGER pass_gate AFTER UPDATE ON hotmesh_dba.run DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.state = 'completed') EXECUTE FUNCTION public.pass_gate();
 """
 
 
@@ -98,10 +98,8 @@ def test_ctrl_c(
     assert mine.info.transaction_status is TransactionStatus.IDLE
 
 
-def test_ctrl_c_in_a_deferred_trigger(
-    db: Database, connect: Connect, conn: Connection, filled: str
-) -> None:
-    """It fires inside the batch, so the record is closed; the batch is undone."""
+def test_ctrl_c_in_a_commit(db: Database, connect: Connect, conn: Connection, filled: str) -> None:
+    """It hits outside a batch: the row cannot be closed, and is seen to be dead."""
     conn.execute(GATE)
     holder = connect(autocommit=False)
     holder.execute("LOCK TABLE public.gate IN ACCESS EXCLUSIVE MODE")
@@ -112,12 +110,12 @@ def test_ctrl_c_in_a_deferred_trigger(
         DBA(db.conninfo()).prune_batched(filled)
     holder.rollback()
     at_rest(conn)
-    assert count(conn, "jobs") == 5, "that batch is undone"
     result = result_of(caught.value)
-    assert (result.state, result.jobs) == ("failed", 0)
+    assert (result.state, result.jobs, count(conn, "jobs")) == ("interrupted", 2, 3)
     until("the dead run to be seen", lambda: not states_seen(db) & {"running"})
-    assert DBA(db.conninfo()).prune_batched(filled).jobs == 2
-    assert states(conn) == [("failed", "cancelled"), ("completed", None)]
+    assert states_seen(db) == {"interrupted"}
+    assert DBA(db.conninfo()).prune_batched(filled).jobs == 0
+    assert states(conn) == [("interrupted", None), ("completed", None)]
 
 
 def states_seen(db: Database) -> set[str]:
@@ -199,9 +197,7 @@ def test_cancel(
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-def test_cancel_in_a_deferred_trigger(
-    db: Database, connect: Connect, conn: Connection, filled: str
-) -> None:
+def test_cancel_in_a_commit(db: Database, connect: Connect, conn: Connection, filled: str) -> None:
     conn.execute(GATE)
     holder = connect(autocommit=False)
     holder.execute("LOCK TABLE public.gate IN ACCESS EXCLUSIVE MODE")
@@ -212,11 +208,11 @@ def test_cancel_in_a_deferred_trigger(
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
-        assert result_of(caught.value).state == "failed"
+        assert result_of(caught.value).state == "interrupted"
 
     asyncio.run(cancelled())
     at_rest(conn)
-    assert count(conn, "jobs") == 5
+    assert count(conn, "jobs") == 3
 
 
 def test_cancel_twice(db: Database, conn: Connection, filled: str) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from hotmesh_dba import DBA, AsyncDBA, InvalidOption
-from hotmesh_dba.options import OPTIONS, arguments
+from hotmesh_dba.options import BATCH_OPTIONS, BATCHED_OPTIONS, OPTIONS, arguments
 from tests.support.server import Connection
+
+# Parameters of the procedure that are no options: the app, and what a client fills in itself.
+NOT_OPTIONS = ("app_id", "worker", "workers", "run_id")
 
 
 def test_the_list_is_the_sql_signature(conn: Connection) -> None:
@@ -41,6 +44,40 @@ def test_the_defaults_shown_are_the_servers(conn: Connection) -> None:
             [option.default],
         ).fetchone()
         assert same == (True,), name
+
+
+def test_the_batch_options_are_those_of_the_procedure(conn: Connection) -> None:
+    rows = conn.execute(
+        """
+        SELECT a.name, a.type::regtype::text, pg_get_function_arg_default(p.oid, a.place::int)
+        FROM pg_proc p, unnest(p.proargnames, p.proargtypes::oid[])
+             WITH ORDINALITY AS a (name, type, place)
+        WHERE p.oid = 'hotmesh_dba.prune_batched'::regproc ORDER BY a.place
+        """
+    ).fetchall()
+    types = {"bool": "boolean", "int4": "integer", "int8": "bigint"}
+    assert [(name, kind) for name, kind, _ in rows if name not in NOT_OPTIONS] == [
+        (o.name, types.get(o.type, o.type)) for o in BATCHED_OPTIONS.values()
+    ]
+    defaults = {name: expression for name, _, expression in rows}
+    for name, option in BATCH_OPTIONS.items():
+        same = conn.execute(
+            f"SELECT ({defaults[option.name]})::{option.type} IS NOT DISTINCT FROM"
+            f" %s::{option.type}",
+            [option.default],
+        ).fetchone()
+        assert same == (True,), name
+
+
+def test_both_clients_show_the_batch_options() -> None:
+    shown = inspect.signature(DBA("").prune_batched).parameters
+    assert inspect.signature(AsyncDBA("").prune_batched).parameters == shown
+    for name, option in BATCHED_OPTIONS.items():
+        assert shown[name].default == option.default
+    own = {"workers": 1, "progress": None, "auto_deploy": True}
+    assert {name: shown[name].default for name in own} == own
+    assert next(iter(shown)) == "app_id"
+    assert inspect.signature(DBA("").prune_batched).return_annotation == "RunResult"
 
 
 @pytest.mark.parametrize("method", ["prune", "preview"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,7 @@ from hotmesh_dba import DBA
 from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.options import BATCH_OPTIONS
 from tests.conftest import Connect
+from tests.support.installation import CHECKOUT
 from tests.support.server import Connection
 
 from .command import Command, Terminal
@@ -22,6 +25,7 @@ from .running import HELD, at_rest, backends, begun, states, until
 from .test_batched import backlog, refuse_deletes
 from .test_client import count
 
+DRY = "a dry run: nothing was changed\n"
 HOLD = ["--batch-size", "1", "--batch-pause", "1 hour"]
 
 
@@ -153,10 +157,22 @@ def test_a_failed_run_shows_what_it_had_done(
     assert (done.returncode, json.loads(done.stdout)["state"]) == (1, "failed")
 
 
-def test_an_error_before_it_begins(command: Command, filled: str) -> None:
-    done = command("prune", filled, "--batch-pause", "-1 s")
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("--batch-pause", "-1 s", "--batch-pause '50 ms'."),
+        ("--batch-size", "0", "--batch-size 1000."),
+        ("--workers", "99", "--workers 2."),
+    ],
+)
+def test_an_error_before_it_begins(
+    command: Command, conn: Connection, filled: str, option: str, value: str, advice: str
+) -> None:
+    done = command("prune", filled, option, value)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: batch_pause must be ")
+    assert done.stderr.startswith(f"error: {option[2:].replace('-', '_')} must be ")
+    assert done.stderr.endswith(f"hint: Write for example {advice}\n")
+    assert states(conn) == []
 
 
 def test_runs(command: Command, filled: str) -> None:
@@ -174,6 +190,20 @@ def test_runs(command: Command, filled: str) -> None:
     ]
     assert [run["id"] for run in command.json("runs", "--limit", "1")] == [2]
     assert command("runs", "elsewhere").returncode == 1
+
+
+def test_what_readme_types(command: Command, conn: Connection, filled: str) -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    lines = re.findall(r"^(hotmesh-dba (?:deploy|prune|runs) [^#\n]*)", text, re.MULTILINE)
+    assert len(lines) == 5
+    for line in lines:
+        typed = shlex.split(line)[1:]
+        assert filled in typed
+        if "--dsn" in typed:  # the environment says it
+            typed = typed[: typed.index("--dsn")]
+        done = command(*typed)
+        assert (done.returncode, done.stderr) in ((0, ""), (0, DRY)), line
+    assert count(conn, "jobs") == 3
 
 
 # --- stopped ---------------------------------------------------------------------------------
@@ -211,6 +241,23 @@ def test_a_signal(
     assert "Traceback" not in said
     assert states(conn) == [("failed", "cancelled")]
     at_rest(conn)
+
+
+def test_ctrl_c_again_where_the_server_does_not_answer(
+    command: Command, conn: Connection, filled: str
+) -> None:
+    """Who presses it again does not want to wait; the server was told, and ends it when it can."""
+    with Terminal(command, "prune", filled, *HOLD) as terminal:
+        begun(conn)
+        [pid] = backends(conn)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            terminal.press_until_it_ends(b"\x03")
+            assert terminal.end() == 130, terminal.shown
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert "Traceback" not in terminal.shown
+    until("the server to end it", lambda: states(conn) == [("failed", "cancelled")])
 
 
 def test_sigterm_ends_a_single_transaction_too(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
 
 import hotmesh_dba as h
-from hotmesh_dba import DBA, extension
+from hotmesh_dba import DBA, AsyncDBA, extension
 from tests.conftest import Database, NewApp, NewDatabase, NewRole
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
@@ -166,3 +167,87 @@ def test_a_superuser_runs_no_strangers_routines(older: Database, role: NewRole) 
                 call()
             assert stranger in caught.value.message
         assert conn.execute("SELECT count(*) FROM public.ran").fetchone() == (0,)
+
+
+# --- 1.0.0, under this package ---------------------------------------------------------------
+
+
+@pytest.fixture
+def first(older: Database) -> Iterator[Connection]:
+    """A database with an app and the extension 1.0.0."""
+    with closing(older.connect()) as conn:
+        conn.execute("CREATE EXTENSION hotmesh_dba VERSION '1.0.0'")
+        conn.execute(
+            "INSERT INTO myapp.jobs (key, status, expired_at)"
+            " VALUES ('a', 0, now() - interval '9 days')"
+        )
+        yield conn
+
+
+def installed(conn: Connection) -> str:
+    """The version of the extension."""
+    row = conn.execute("SELECT hotmesh_dba.version()").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_all_of_the_first_release_works(first: Connection, older: Database) -> None:
+    dba = DBA(older.conninfo())
+    assert dba.preview("myapp").jobs == 1
+    assert dba.prune("myapp", attributes=True).jobs == 1
+    assert [found.wrapper for found in dba.apps()] == ["ours"]
+    assert [action.action for action in dba.undeploy("myapp")] == ["dropped"]
+    assert installed(first) == "1.0.0", "nothing was upgraded"
+
+
+def test_what_it_lacks_is_refused(first: Connection, older: Database) -> None:
+    dba = DBA(older.conninfo())
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("prune_batched", lambda: dba.prune_batched("myapp")),
+        ("prune_batched", lambda: dba.prune_batched("myapp", auto_deploy=False)),
+        ("prune_batched", lambda: asyncio.run(AsyncDBA(older.conninfo()).prune_batched("myapp"))),
+        ("runs", dba.runs),
+        ("progress", dba.progress),
+    ]
+    for name, call in calls:
+        with pytest.raises(h.VersionMismatch) as caught:
+            call()
+        assert caught.value.message.startswith(f"{name} needs hotmesh_dba 1.1.0")
+        assert "1.0.0" in caught.value.message
+        assert "ALTER EXTENSION hotmesh_dba UPDATE" in (caught.value.hint or "")
+    assert [found.wrapper for found in dba.apps()] == ["none"], "refused before it deployed"
+    assert first.execute("SELECT count(*) FROM myapp.jobs").fetchone() == (1,)
+
+
+def test_after_deploy_it_works(first: Connection, older: Database) -> None:
+    dba = DBA(older.conninfo())
+    assert dba.deploy("myapp")[0].action == "updated"
+    assert installed(first) == h.__version__
+    assert dba.prune_batched("myapp").jobs == 1
+
+
+def test_an_older_plain_install_lacks_runs(older: Database) -> None:
+    with closing(older.connect()) as conn:
+        conn.execute(extension.sql("plain"))
+        conn.execute(
+            "CREATE OR REPLACE FUNCTION hotmesh_dba.version() RETURNS text LANGUAGE sql"
+            " AS $$ SELECT '1.0.0' $$"
+        )
+    with pytest.raises(h.VersionMismatch) as caught:
+        DBA(older.conninfo()).prune_batched("myapp")
+    assert "extension sql --format plain" in (caught.value.hint or "")
+
+
+def test_a_newer_minor_version_works(dba: DBA, conn: Connection, filled: str) -> None:
+    conn.execute(SET_VERSION, ["1.9.0"])
+    assert dba.prune_batched(filled).jobs == 2
+    assert len(dba.runs()) == 1
+    assert dba.progress() == []
+
+
+def test_a_database_without_the_extension_gets_it(older: Database) -> None:
+    dba = DBA(older.conninfo())
+    with pytest.raises(h.NotInstalled):
+        dba.prune_batched("myapp", auto_deploy=False)
+    assert dba.prune_batched("myapp").state == "completed"
+    assert [found.wrapper for found in dba.apps()] == ["ours"]

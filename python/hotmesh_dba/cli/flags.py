@@ -7,6 +7,7 @@ import re
 from hotmesh_dba.options import BATCH_OPTIONS, OPTIONS
 
 _ALL = OPTIONS | BATCH_OPTIONS
+_NAMES = {sql.name: name for name, sql in _ALL.items()}
 
 # Only these differ from the Python name with dashes.
 _FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
@@ -29,14 +30,16 @@ def in_options(hint: str) -> str:
 
     A whole statement stays as it is: it is to be typed into psql.
     """
-    return re.sub(r"(?<=: )(\w+) => ('[^']*'|true|false)", _translated, hint)
+    return re.sub(r"(?:(?<=: )|(?<=example ))(\w+) => ('[^']*'|true|false|\d+)", _translated, hint)
 
 
 def _translated(match: re.Match[str]) -> str:
-    names = [name for name, sql in _ALL.items() if sql.name == match[1]]
-    if not names:
+    sql_name, value = match.groups()
+    if sql_name == "workers":  # a client's own: it fills in who is which
+        return f"{flag(sql_name)} {value}"
+    name = _NAMES.get(sql_name)
+    if name is None:
         return match[0]
-    [name] = names
-    if _ALL[name].type == "interval":
-        return f"{flag(name)} {match[2]}"
-    return (flag(name) if match[2] == "true" else negation(name)) or match[0]
+    if _ALL[name].type != "bool":
+        return f"{flag(name)} {value}"
+    return (flag(name) if value == "true" else negation(name)) or match[0]
