@@ -333,11 +333,14 @@ def said(error: BaseException | None) -> Refusal:
 
 
 def hold_attribute(holder: Connection, of: str = "old", schema: str = "myapp") -> None:
-    """Lock an attribute of a job that is due, not the job: a run then waits in mid-batch."""
+    """Lock an attribute of a job that is due, not the job: a run then waits in mid-batch.
+
+    The job is in the last leaf that has one, so that batches are committed before.
+    """
     run(
         holder,
         f"BEGIN; SELECT FROM {schema}.jobs_attributes WHERE symbol = 'ada' AND job_id ="
-        f" (SELECT id FROM {schema}.jobs WHERE key LIKE '{of}-%' ORDER BY id DESC LIMIT 1)"
+        f" (SELECT id FROM {schema}.jobs WHERE key LIKE '{of}-%' ORDER BY tableoid DESC LIMIT 1)"
         " FOR UPDATE",
     )
 
