@@ -26,6 +26,7 @@ from tests.runs.work import (
     halves,
     hold_attribute,
     last,
+    last_job,
     patient,
     prune,
     rows,
@@ -55,13 +56,6 @@ def hasty(conn: Connection) -> Connection:
     """A session in which a run gives way soon, so that a test need not wait for it."""
     run(conn, "SET deadlock_timeout = '40ms'")
     return conn
-
-
-def last_job(conn: Connection, kind: str) -> str:
-    """The job that hold_attribute holds an attribute of."""
-    return str(
-        one(conn, f"SELECT id FROM myapp.jobs WHERE key LIKE '{kind}-%' ORDER BY id DESC LIMIT 1")
-    )
 
 
 # --- attributes that come while their job goes -----------------------------------------------
@@ -128,9 +122,8 @@ def test_an_attribute_that_comes_while_its_job_is_held(
 ) -> None:
     """The writer waits; then the job is gone (and it is told so), or stripped (and it may)."""
     holder, writer, caller = connect(), connect(), patient(connect())
-    job = last_job(conn, kind)
     before = rows(conn)
-    hold_attribute(holder, kind)
+    job = hold_attribute(holder, kind)
     run(writer, f"BEGIN ISOLATION LEVEL {isolation}")
     run(writer, "SELECT count(*) FROM myapp.jobs")  # its snapshot is older than what follows
     with running(caller, *knobs_for(triggers)) as task:
@@ -167,8 +160,7 @@ def test_the_application_never_loses_a_deadlock(
     """It holds an attribute of a job that the run has taken, and now wants the job."""
     before = rows(conn)
     holder, caller = connect(), connect()
-    job = last_job(conn, kind)
-    hold_attribute(holder, kind)
+    job = hold_attribute(holder, kind)
     with running(caller, *knobs_for(triggers)) as task:
         wait_blocked(conn, pid(caller), pid(holder))
         update = "UPDATE myapp.jobs SET context = '{}' WHERE id = %s RETURNING id::text"

@@ -332,17 +332,18 @@ def said(error: BaseException | None) -> Refusal:
     )
 
 
-def hold_attribute(holder: Connection, of: str = "old", schema: str = "myapp") -> None:
-    """Lock an attribute of a job that is due, not the job: a run then waits in mid-batch.
+def last_job(conn: Connection, kind: str = "old", schema: str = "myapp") -> str:
+    """A job that is due, in the last leaf that has one: batches are committed before its own."""
+    of_kind = f"SELECT id FROM {schema}.jobs WHERE key LIKE '{kind}-%'"
+    return str(one(conn, f"{of_kind} ORDER BY tableoid DESC, id LIMIT 1"))
 
-    The job is in the last leaf that has one, so that batches are committed before.
-    """
-    run(
-        holder,
-        f"BEGIN; SELECT FROM {schema}.jobs_attributes WHERE symbol = 'ada' AND job_id ="
-        f" (SELECT id FROM {schema}.jobs WHERE key LIKE '{of}-%' ORDER BY tableoid DESC LIMIT 1)"
-        " FOR UPDATE",
-    )
+
+def hold_attribute(holder: Connection, kind: str = "old", schema: str = "myapp") -> str:
+    """Lock an attribute of last_job, which is returned, not the job: a run waits in mid-batch."""
+    job = last_job(holder, kind, schema)
+    of_job = f"SELECT FROM {schema}.jobs_attributes WHERE symbol = 'ada' AND job_id = '{job}'"
+    run(holder, f"BEGIN; {of_job} FOR UPDATE")
+    return job
 
 
 def patient(conn: Connection) -> Connection:
