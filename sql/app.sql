@@ -32,6 +32,30 @@ AS $$
     FROM contract k, candidate c
 $$;
 
+-- Is it the schema of a HotMesh app? What makes one is said here alone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_app(app_schema name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs       regclass := hotmesh_dba._jobs(app_schema);
+    v_attributes regclass := hotmesh_dba._attributes(app_schema);
+BEGIN
+    IF v_jobs IS NULL OR v_attributes IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_attribute c
+                   WHERE c.attrelid = v_jobs AND c.attname = 'id' AND c.atttypid = 'uuid'::regtype)
+       AND EXISTS (SELECT FROM pg_attribute c
+                   JOIN pg_type t ON t.oid = c.atttypid
+                   JOIN pg_class r ON r.oid = c.attrelid
+                   WHERE c.attrelid = v_attributes AND c.attname = 'type'
+                     AND t.typtype = 'e' AND t.typnamespace = r.relnamespace)
+       AND EXISTS (SELECT FROM pg_constraint f
+                   WHERE f.conrelid = v_attributes AND f.confrelid = v_jobs AND f.contype = 'f');
+END
+$$;
+
 CREATE OR REPLACE VIEW hotmesh_dba.app AS
 SELECT n.nspname AS schema,
        pg_catalog.pg_get_userbyid(j.relowner) AS owner,
@@ -43,16 +67,7 @@ SELECT n.nspname AS schema,
        hotmesh_dba._pruned_at_index(j.oid) IS NOT NULL AS indexed
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class j ON j.relnamespace = n.oid AND j.relname = 'jobs'
-JOIN pg_catalog.pg_class a ON a.relnamespace = n.oid AND a.relname = 'jobs_attributes'
-WHERE hotmesh_dba._jobs(n.nspname) IS NOT NULL
-  AND hotmesh_dba._attributes(n.nspname) IS NOT NULL
-  AND EXISTS (SELECT FROM pg_catalog.pg_attribute c
-              WHERE c.attrelid = j.oid AND c.attname = 'id' AND c.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
-  AND EXISTS (SELECT FROM pg_catalog.pg_attribute c
-              JOIN pg_catalog.pg_type t ON t.oid = c.atttypid
-              WHERE c.attrelid = a.oid AND c.attname = 'type' AND t.typtype = 'e' AND t.typnamespace = n.oid)
-  AND EXISTS (SELECT FROM pg_catalog.pg_constraint f
-              WHERE f.conrelid = a.oid AND f.confrelid = j.oid AND f.contype = 'f');
+WHERE hotmesh_dba._is_app(n.nspname);
 
 GRANT SELECT ON hotmesh_dba.app TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.app IS
@@ -89,9 +104,9 @@ AS $$
 DECLARE
     v_schema text;
 BEGIN
-    SELECT a.schema::text INTO v_schema FROM hotmesh_dba.app a WHERE a.schema::text = app_id;
-    IF FOUND THEN
-        RETURN v_schema;
+    -- A name is cut to its length: a longer app id is no schema's exact name.
+    IF app_id::name::text = app_id AND hotmesh_dba._is_app(app_id::name) THEN
+        RETURN app_id;
     END IF;
 
     -- Normalising would turn «myapp'; --» into myapp: refuse what no app id is made of.
@@ -104,7 +119,7 @@ BEGIN
                   HINT = hotmesh_dba._known_apps();
     END IF;
 
-    IF EXISTS (SELECT FROM hotmesh_dba.app a WHERE a.schema::text = v_schema) THEN
+    IF hotmesh_dba._is_app(v_schema::name) THEN
         RETURN v_schema;
     END IF;
     IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname::text = v_schema) THEN

@@ -1,10 +1,14 @@
 -- A table of an app, or NULL where it is missing or lacks one of the columns (then it is somebody else's).
+-- PL/pgSQL, as whatever is called again and again: it plans its statement once a session, a SQL function with every call.
 CREATE OR REPLACE FUNCTION hotmesh_dba._table(app_schema name, table_name name, columns name[])
 RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.oid::regclass
+DECLARE
+    v_table regclass;
+BEGIN
+    SELECT c.oid::regclass INTO v_table
     FROM pg_class c
     WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = _table.app_schema)
       AND c.relname = _table.table_name
@@ -12,23 +16,25 @@ AS $$
       AND (SELECT count(*)
            FROM pg_attribute a
            WHERE a.attrelid = c.oid AND a.attname = ANY (_table.columns) AND NOT a.attisdropped)
-          = cardinality(_table.columns)
+          = cardinality(_table.columns);
+    RETURN v_table;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._jobs(app_schema name) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}') $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}'); END $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._attributes(app_schema name) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}') $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}'); END $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_migrated(app_schema name) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL; END $$;
 
 -- A table with all its partitions. Not by pg_partition_tree: it waits for whoever has locked one of them.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tree(root regclass) RETURNS SETOF regclass

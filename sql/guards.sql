@@ -120,16 +120,16 @@ END
 $$;
 
 -- Every step of a call, before the first one.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps(options hotmesh_dba._options) RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps(steps hotmesh_dba._step[], disable_triggers boolean) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step hotmesh_dba._step;
 BEGIN
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+    FOREACH v_step IN ARRAY steps LOOP
         PERFORM hotmesh_dba._check_step_privileges(v_step, true);
-        IF options.disable_triggers AND hotmesh_dba._is_of_jobs(v_step) THEN
+        IF disable_triggers AND hotmesh_dba._is_of_jobs(v_step) THEN
             PERFORM hotmesh_dba._check_fast_path(v_step);
         END IF;
     END LOOP;

@@ -2,14 +2,17 @@
 -- application, it is we who give way. What counts is how long we have held locks, so the age of the whole
 -- transaction; a fixed lock_timeout below deadlock_timeout does not save the application's statement.
 -- The caller carries SET lock_timeout, which confines this setting to it.
+-- (Not by pg_settings: it makes a row of every setting there is, which costs more than most of our statements.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._bound_waiting(held_since timestamptz DEFAULT now()) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT set_config('lock_timeout', greatest(1, round(s.setting::numeric / 2
-                      - extract(epoch FROM clock_timestamp() - _bound_waiting.held_since) * 1000))::text, true)
-    FROM pg_settings s
-    WHERE s.name = 'deadlock_timeout'
+DECLARE
+    v_half interval := current_setting('deadlock_timeout')::interval / 2;
+    v_ms   bigint := 1000 * extract(epoch FROM v_half - (clock_timestamp() - held_since));
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(1, v_ms)::text, true);
+END
 $$;
 
 -- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live

@@ -104,6 +104,7 @@ AS $$
 DECLARE
     v_options hotmesh_dba._options;
     v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
+    v_steps   hotmesh_dba._step[];
     v_step    hotmesh_dba._step;
     v_lanes   hotmesh_dba._lane[];
     v_lane    hotmesh_dba._lane;
@@ -115,9 +116,10 @@ BEGIN
     v_options := hotmesh_dba._resolve(
         app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
-    PERFORM hotmesh_dba._check_steps(v_options);
+    v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(v_options) s);
+    PERFORM hotmesh_dba._check_steps(v_steps, v_options.disable_triggers);
 
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
+    FOREACH v_step IN ARRAY v_steps LOOP
         v_lanes := CASE WHEN hotmesh_dba._is_due(v_step)
                         THEN ARRAY(SELECT l FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l) ELSE '{}' END;
         FOREACH v_lane IN ARRAY v_lanes LOOP

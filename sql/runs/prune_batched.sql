@@ -33,6 +33,7 @@ DECLARE
 BEGIN
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO off;        -- a crash that undoes its record undoes all of its batches too
     v_run := hotmesh_dba._begin_run(
         app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,

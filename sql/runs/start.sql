@@ -51,13 +51,13 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT statement_timestamp()
-           + coalesce(max_runtime, (SELECT nullif(s.setting::int, 0) * 0.9 * interval '1 ms'
-                                    FROM pg_settings s WHERE s.name = 'statement_timeout'))
+           + coalesce(max_runtime, nullif(current_setting('statement_timeout')::interval, '0') * 0.9)
 $$;
 
 -- The lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing is due
 -- are left out; of the others the probe says how much.
-CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(options hotmesh_dba._options, worker int, workers int)
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
+    steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int)
 RETURNS hotmesh_dba._lane[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -67,9 +67,9 @@ DECLARE
     v_lane  hotmesh_dba._lane;
     v_lanes hotmesh_dba._lane[] := '{}';
 BEGIN
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+    FOREACH v_step IN ARRAY steps LOOP
         CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, options.disable_triggers) l
+        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, disable_triggers) l
                       WHERE l.number % workers = worker - 1 LOOP
             BEGIN
                 v_lane := hotmesh_dba._probe(v_lane);
@@ -113,19 +113,16 @@ END
 $$;
 
 -- A worker that joins others shares their cutoffs.
-CREATE OR REPLACE FUNCTION hotmesh_dba._share_cutoffs(options hotmesh_dba._options) RETURNS hotmesh_dba._options
-LANGUAGE plpgsql VOLATILE
+CREATE OR REPLACE FUNCTION hotmesh_dba._share_cutoffs(options hotmesh_dba._options, first hotmesh_dba.run)
+RETURNS hotmesh_dba._options
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_first hotmesh_dba.run := hotmesh_dba._first_worker((options).app_schema);
 BEGIN
-    IF v_first.id IS NOT NULL THEN
-        options.jobs_before := v_first.jobs_before;
-        options.engine_before := v_first.engine_before;
-        options.worker_before := v_first.worker_before;
-        options.signals_until := v_first.signals_until;
-    END IF;
+    options.jobs_before := first.jobs_before;
+    options.engine_before := first.engine_before;
+    options.worker_before := first.worker_before;
+    options.signals_until := first.signals_until;
     RETURN options;
 END
 $$;
@@ -137,24 +134,20 @@ AS $$
     SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
 $$;
 
--- The run's row, joined to the first worker's by group_id.
+-- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
 CREATE OR REPLACE FUNCTION hotmesh_dba._insert_run(
-    options hotmesh_dba._options, worker int, workers int, arguments jsonb) RETURNS bigint
+    options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_first hotmesh_dba.run := hotmesh_dba._first_worker((options).app_schema);
-    v_id    bigint;
+    v_id bigint;
 BEGIN
     INSERT INTO hotmesh_dba.run AS r (group_id, app, worker, workers, options, jobs_before, engine_before, worker_before,
                                       signals_until, triggers_disabled)
-    VALUES (coalesce(v_first.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
+    VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
             (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
     RETURNING r.id INTO v_id;
-    IF v_first.id IS NULL THEN
-        UPDATE hotmesh_dba.run r SET group_id = v_id WHERE r.id = v_id;
-    END IF;
     RETURN v_id;
 END
 $$;
@@ -168,17 +161,25 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_run hotmesh_dba._run;
+    v_run   hotmesh_dba._run;
+    v_steps hotmesh_dba._step[] := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+    v_first hotmesh_dba.run;
 BEGIN
-    PERFORM hotmesh_dba._check_steps(options);
+    PERFORM hotmesh_dba._check_steps(v_steps, (options).disable_triggers);
     PERFORM hotmesh_dba._check_privilege(hotmesh_dba._jobs((options).app_schema), 'DELETE');    -- its record is guarded by it
     PERFORM hotmesh_dba._claim_app((options).app_schema, worker, workers, arguments);
-    options := hotmesh_dba._share_cutoffs(options);
-    v_run.id := hotmesh_dba._insert_run(options, worker, workers, arguments);
+    IF workers > 1 THEN
+        v_first := hotmesh_dba._first_worker((options).app_schema);
+        IF v_first.id IS NOT NULL THEN
+            options := hotmesh_dba._share_cutoffs(options, v_first);
+            v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+        END IF;
+    END IF;
+    v_run.id := hotmesh_dba._insert_run(options, worker, workers, arguments, v_first.group_id);
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(options, worker, workers);
+    v_run.lanes := hotmesh_dba._plan_lanes(v_steps, (options).disable_triggers, worker, workers);
     v_run.current := 1;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;
@@ -194,7 +195,8 @@ BEGIN
     v_run.failed_steps := '{}';
     v_run.ended := false;
     UPDATE hotmesh_dba.run r
-    SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END
