@@ -22,6 +22,7 @@ DROP FUNCTION hotmesh_dba._take_jobs(hotmesh_dba._step, bigint, uuid[]);
 DROP FUNCTION hotmesh_dba._may_lock(hotmesh_dba._step);
 DROP FUNCTION hotmesh_dba._delete_rows(hotmesh_dba._step, bigint);
 DROP FUNCTION hotmesh_dba._batch_bound(hotmesh_dba._step);
+DROP FUNCTION hotmesh_dba._check_steps(hotmesh_dba._options);
 DROP TYPE hotmesh_dba._outcome;
 
 ALTER TYPE hotmesh_dba._options ADD ATTRIBUTE disable_triggers boolean;
@@ -34,6 +35,7 @@ CREATE TYPE hotmesh_dba._lane AS (
     relation     regclass,
     attributes   regclass,      -- where the attributes of its jobs stand
     is_leaf      boolean,       -- whether a ctid names one row of it
+    sweeps       boolean,       -- whether one statement takes all that is due in the whole table: it is little
     may_lock     boolean,       -- whether the role may lock rows, so that those others hold can be passed over
     careful      boolean,       -- whether it does, since somebody held one
     triggers_off boolean,       -- whether its statements run without triggers
@@ -201,12 +203,16 @@ COMMENT ON FUNCTION hotmesh_dba.version() IS
 -- sql/catalog.sql
 
 -- A table of an app, or NULL where it is missing or lacks one of the columns (then it is somebody else's).
+-- PL/pgSQL, as whatever is called again and again: it plans its statement once a session, a SQL function with every call.
 CREATE OR REPLACE FUNCTION hotmesh_dba._table(app_schema name, table_name name, columns name[])
 RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.oid::regclass
+DECLARE
+    v_table regclass;
+BEGIN
+    SELECT c.oid::regclass INTO v_table
     FROM pg_class c
     WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = _table.app_schema)
       AND c.relname = _table.table_name
@@ -214,23 +220,25 @@ AS $$
       AND (SELECT count(*)
            FROM pg_attribute a
            WHERE a.attrelid = c.oid AND a.attname = ANY (_table.columns) AND NOT a.attisdropped)
-          = cardinality(_table.columns)
+          = cardinality(_table.columns);
+    RETURN v_table;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._jobs(app_schema name) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}') $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}'); END $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._attributes(app_schema name) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}') $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}'); END $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_migrated(app_schema name) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL $$;
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL; END $$;
 
 -- A table with all its partitions. Not by pg_partition_tree: it waits for whoever has locked one of them.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tree(root regclass) RETURNS SETOF regclass
@@ -346,6 +354,30 @@ AS $$
     FROM contract k, candidate c
 $$;
 
+-- Is it the schema of a HotMesh app? What makes one is said here alone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_app(app_schema name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs       regclass := hotmesh_dba._jobs(app_schema);
+    v_attributes regclass := hotmesh_dba._attributes(app_schema);
+BEGIN
+    IF v_jobs IS NULL OR v_attributes IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_attribute c
+                   WHERE c.attrelid = v_jobs AND c.attname = 'id' AND c.atttypid = 'uuid'::regtype)
+       AND EXISTS (SELECT FROM pg_attribute c
+                   JOIN pg_type t ON t.oid = c.atttypid
+                   JOIN pg_class r ON r.oid = c.attrelid
+                   WHERE c.attrelid = v_attributes AND c.attname = 'type'
+                     AND t.typtype = 'e' AND t.typnamespace = r.relnamespace)
+       AND EXISTS (SELECT FROM pg_constraint f
+                   WHERE f.conrelid = v_attributes AND f.confrelid = v_jobs AND f.contype = 'f');
+END
+$$;
+
 CREATE OR REPLACE VIEW hotmesh_dba.app AS
 SELECT n.nspname AS schema,
        pg_catalog.pg_get_userbyid(j.relowner) AS owner,
@@ -357,16 +389,7 @@ SELECT n.nspname AS schema,
        hotmesh_dba._pruned_at_index(j.oid) IS NOT NULL AS indexed
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class j ON j.relnamespace = n.oid AND j.relname = 'jobs'
-JOIN pg_catalog.pg_class a ON a.relnamespace = n.oid AND a.relname = 'jobs_attributes'
-WHERE hotmesh_dba._jobs(n.nspname) IS NOT NULL
-  AND hotmesh_dba._attributes(n.nspname) IS NOT NULL
-  AND EXISTS (SELECT FROM pg_catalog.pg_attribute c
-              WHERE c.attrelid = j.oid AND c.attname = 'id' AND c.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype)
-  AND EXISTS (SELECT FROM pg_catalog.pg_attribute c
-              JOIN pg_catalog.pg_type t ON t.oid = c.atttypid
-              WHERE c.attrelid = a.oid AND c.attname = 'type' AND t.typtype = 'e' AND t.typnamespace = n.oid)
-  AND EXISTS (SELECT FROM pg_catalog.pg_constraint f
-              WHERE f.conrelid = a.oid AND f.confrelid = j.oid AND f.contype = 'f');
+WHERE hotmesh_dba._is_app(n.nspname);
 
 GRANT SELECT ON hotmesh_dba.app TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.app IS
@@ -403,9 +426,9 @@ AS $$
 DECLARE
     v_schema text;
 BEGIN
-    SELECT a.schema::text INTO v_schema FROM hotmesh_dba.app a WHERE a.schema::text = app_id;
-    IF FOUND THEN
-        RETURN v_schema;
+    -- A name is cut to its length: a longer app id is no schema's exact name.
+    IF app_id::name::text = app_id AND hotmesh_dba._is_app(app_id::name) THEN
+        RETURN app_id;
     END IF;
 
     -- Normalising would turn «myapp'; --» into myapp: refuse what no app id is made of.
@@ -418,7 +441,7 @@ BEGIN
                   HINT = hotmesh_dba._known_apps();
     END IF;
 
-    IF EXISTS (SELECT FROM hotmesh_dba.app a WHERE a.schema::text = v_schema) THEN
+    IF hotmesh_dba._is_app(v_schema::name) THEN
         RETURN v_schema;
     END IF;
     IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname::text = v_schema) THEN
@@ -444,14 +467,17 @@ COMMENT ON FUNCTION hotmesh_dba.app_schema(text) IS
 -- application, it is we who give way. What counts is how long we have held locks, so the age of the whole
 -- transaction; a fixed lock_timeout below deadlock_timeout does not save the application's statement.
 -- The caller carries SET lock_timeout, which confines this setting to it.
+-- (Not by pg_settings: it makes a row of every setting there is, which costs more than most of our statements.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._bound_waiting(held_since timestamptz DEFAULT now()) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT set_config('lock_timeout', greatest(1, round(s.setting::numeric / 2
-                      - extract(epoch FROM clock_timestamp() - _bound_waiting.held_since) * 1000))::text, true)
-    FROM pg_settings s
-    WHERE s.name = 'deadlock_timeout'
+DECLARE
+    v_half interval := current_setting('deadlock_timeout')::interval / 2;
+    v_ms   bigint := 1000 * extract(epoch FROM v_half - (clock_timestamp() - held_since));
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(1, v_ms)::text, true);
+END
 $$;
 
 -- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live
@@ -648,16 +674,16 @@ END
 $$;
 
 -- Every step of a call, before the first one.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps(options hotmesh_dba._options) RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps(steps hotmesh_dba._step[], disable_triggers boolean) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step hotmesh_dba._step;
 BEGIN
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+    FOREACH v_step IN ARRAY steps LOOP
         PERFORM hotmesh_dba._check_step_privileges(v_step, true);
-        IF options.disable_triggers AND hotmesh_dba._is_of_jobs(v_step) THEN
+        IF disable_triggers AND hotmesh_dba._is_of_jobs(v_step) THEN
             PERFORM hotmesh_dba._check_fast_path(v_step);
         END IF;
     END LOOP;
@@ -966,13 +992,45 @@ AS $$
         UNION ALL
         SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
-    SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
+    SELECT step, p.number, p.relation, p.attributes, p.is_leaf, false,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
            disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
     ORDER BY p.number
+$$;
+
+-- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies
+-- and triggers, and one statement costs a fraction of one a leaf.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_lane(step hotmesh_dba._step, due bigint) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane hotmesh_dba._lane;
+BEGIN
+    v_lane.step := step;
+    v_lane.number := 0;
+    v_lane.relation := step.relation;
+    v_lane.is_leaf := false;
+    v_lane.sweeps := true;
+    v_lane.may_lock := false;
+    v_lane.careful := false;
+    v_lane.triggers_off := false;
+    v_lane.by_hand := false;
+    v_lane.way := 'index';
+    v_lane.due := due;
+    v_lane.spares := false;
+    v_lane.skip := '{}';
+    v_lane.setbacks := 0;
+    v_lane.locked := 0;
+    v_lane.given_up := 0;
+    v_lane.passes := 0;
+    v_lane.taken := 0;
+    v_lane.finished := false;
+    RETURN v_lane;
+END
 $$;
 
 -- sql/steps/choose.sql
@@ -1169,6 +1227,15 @@ BEGIN
         USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip;
     RETURN v_count;
 END
+$$;
+
+-- How many rows of a step one statement may take: as many as surely take less than a batch should.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_rows(step hotmesh_dba._step, batch_time interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._is_of_jobs(step) THEN 0
+                ELSE 16000 * least(1, extract(epoch FROM batch_time) / 0.2) END::bigint
 $$;
 
 -- Is anything due in any of the step's tables? One look where there would be one a leaf.
@@ -1433,6 +1500,25 @@ BEGIN
     lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
     lane.next_tid := hotmesh_dba._page_start(v_until);
     RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- All that is due: little, by a look that was just taken.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_due(lane hotmesh_dba._lane) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_taken bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s t WHERE %s', (lane).relation, ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1712,6 +1798,9 @@ BEGIN
     IF NOT hotmesh_dba._is_there(lane) THEN
         RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
     END IF;
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._delete_due(lane);
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
@@ -1914,6 +2003,7 @@ AS $$
 DECLARE
     v_options hotmesh_dba._options;
     v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
+    v_steps   hotmesh_dba._step[];
     v_step    hotmesh_dba._step;
     v_lanes   hotmesh_dba._lane[];
     v_lane    hotmesh_dba._lane;
@@ -1925,9 +2015,10 @@ BEGIN
     v_options := hotmesh_dba._resolve(
         app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
-    PERFORM hotmesh_dba._check_steps(v_options);
+    v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(v_options) s);
+    PERFORM hotmesh_dba._check_steps(v_steps, v_options.disable_triggers);
 
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
+    FOREACH v_step IN ARRAY v_steps LOOP
         v_lanes := CASE WHEN hotmesh_dba._is_due(v_step)
                         THEN ARRAY(SELECT l FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l) ELSE '{}' END;
         FOREACH v_lane IN ARRAY v_lanes LOOP
@@ -2437,13 +2528,30 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT statement_timestamp()
-           + coalesce(max_runtime, (SELECT nullif(s.setting::int, 0) * 0.9 * interval '1 ms'
-                                    FROM pg_settings s WHERE s.name = 'statement_timeout'))
+           + coalesce(max_runtime, nullif(current_setting('statement_timeout')::interval, '0') * 0.9)
+$$;
+
+-- Where one statement may take all that is due of a step: its lane, or none if nothing is due; NULL where it may not.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_sweep(step hotmesh_dba._step, batch_time interval) RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_most bigint := hotmesh_dba._sweep_rows(step, batch_time);
+    v_lane hotmesh_dba._lane := hotmesh_dba._sweep_lane(step, NULL);
+BEGIN
+    v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
+    RETURN CASE WHEN v_lane.due = 0 THEN '{}'
+                WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
+END
 $$;
 
 -- The lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing is due
--- are left out; of the others the probe says how much.
-CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(options hotmesh_dba._options, worker int, workers int)
+-- are left out; of the others the probe says how much. may_sweep: nobody shares the work or has said how much a batch takes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
+    steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int, may_sweep boolean, batch_time interval)
 RETURNS hotmesh_dba._lane[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -2452,10 +2560,14 @@ DECLARE
     v_step  hotmesh_dba._step;
     v_lane  hotmesh_dba._lane;
     v_lanes hotmesh_dba._lane[] := '{}';
+    v_sweep hotmesh_dba._lane[];
 BEGIN
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(options) s LOOP
+    FOREACH v_step IN ARRAY steps LOOP
+        v_sweep := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
+        v_lanes := v_lanes || v_sweep;
+        CONTINUE WHEN v_sweep IS NOT NULL;
         CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, options.disable_triggers) l
+        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, disable_triggers) l
                       WHERE l.number % workers = worker - 1 LOOP
             BEGIN
                 v_lane := hotmesh_dba._probe(v_lane);
@@ -2499,19 +2611,16 @@ END
 $$;
 
 -- A worker that joins others shares their cutoffs.
-CREATE OR REPLACE FUNCTION hotmesh_dba._share_cutoffs(options hotmesh_dba._options) RETURNS hotmesh_dba._options
-LANGUAGE plpgsql VOLATILE
+CREATE OR REPLACE FUNCTION hotmesh_dba._share_cutoffs(options hotmesh_dba._options, first hotmesh_dba.run)
+RETURNS hotmesh_dba._options
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_first hotmesh_dba.run := hotmesh_dba._first_worker((options).app_schema);
 BEGIN
-    IF v_first.id IS NOT NULL THEN
-        options.jobs_before := v_first.jobs_before;
-        options.engine_before := v_first.engine_before;
-        options.worker_before := v_first.worker_before;
-        options.signals_until := v_first.signals_until;
-    END IF;
+    options.jobs_before := first.jobs_before;
+    options.engine_before := first.engine_before;
+    options.worker_before := first.worker_before;
+    options.signals_until := first.signals_until;
     RETURN options;
 END
 $$;
@@ -2523,24 +2632,20 @@ AS $$
     SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
 $$;
 
--- The run's row, joined to the first worker's by group_id.
+-- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
 CREATE OR REPLACE FUNCTION hotmesh_dba._insert_run(
-    options hotmesh_dba._options, worker int, workers int, arguments jsonb) RETURNS bigint
+    options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_first hotmesh_dba.run := hotmesh_dba._first_worker((options).app_schema);
-    v_id    bigint;
+    v_id bigint;
 BEGIN
     INSERT INTO hotmesh_dba.run AS r (group_id, app, worker, workers, options, jobs_before, engine_before, worker_before,
                                       signals_until, triggers_disabled)
-    VALUES (coalesce(v_first.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
+    VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
             (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
     RETURNING r.id INTO v_id;
-    IF v_first.id IS NULL THEN
-        UPDATE hotmesh_dba.run r SET group_id = v_id WHERE r.id = v_id;
-    END IF;
     RETURN v_id;
 END
 $$;
@@ -2554,17 +2659,27 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_run hotmesh_dba._run;
+    v_run   hotmesh_dba._run;
+    v_steps hotmesh_dba._step[] := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+    v_first hotmesh_dba.run;
 BEGIN
-    PERFORM hotmesh_dba._check_steps(options);
+    PERFORM hotmesh_dba._check_steps(v_steps, (options).disable_triggers);
     PERFORM hotmesh_dba._check_privilege(hotmesh_dba._jobs((options).app_schema), 'DELETE');    -- its record is guarded by it
     PERFORM hotmesh_dba._claim_app((options).app_schema, worker, workers, arguments);
-    options := hotmesh_dba._share_cutoffs(options);
-    v_run.id := hotmesh_dba._insert_run(options, worker, workers, arguments);
+    IF workers > 1 THEN
+        v_first := hotmesh_dba._first_worker((options).app_schema);
+        IF v_first.id IS NOT NULL THEN
+            options := hotmesh_dba._share_cutoffs(options, v_first);
+            v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+        END IF;
+    END IF;
+    v_run.id := hotmesh_dba._insert_run(options, worker, workers, arguments, v_first.group_id);
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(options, worker, workers);
+    v_run.lanes := hotmesh_dba._plan_lanes(
+        v_steps, (options).disable_triggers, worker, workers,
+        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
     v_run.current := 1;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;
@@ -2580,7 +2695,8 @@ BEGIN
     v_run.failed_steps := '{}';
     v_run.ended := false;
     UPDATE hotmesh_dba.run r
-    SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END
@@ -2672,6 +2788,24 @@ BEGIN
 END
 $$;
 
+-- Where not all of it could be taken at once (somebody has locked a row, or one cannot go), each leaf is a lane.
+CREATE OR REPLACE FUNCTION hotmesh_dba._split_sweep(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane  hotmesh_dba._lane;
+    v_lanes hotmesh_dba._lane[] := (run).lanes[: (run).current - 1];
+BEGIN
+    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes((lane).step, false) l LOOP
+        v_lane.spares := true;
+        v_lanes := v_lanes || v_lane;
+    END LOOP;
+    run.lanes := v_lanes || (run).lanes[(run).current + 1 :];
+    RETURN run;
+END
+$$;
+
 -- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
 -- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
 -- meanwhile are left to the next run.
@@ -2684,6 +2818,9 @@ DECLARE
     v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
     v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
+    IF (lane).sweeps AND v_left > 0 THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
     IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
         lane.passes := (lane).passes + 1;
         lane.taken := 0;
@@ -2709,6 +2846,9 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
     lane.careful := true;
     lane.setbacks := (lane).setbacks + 1;
     lane.size := greatest(1, tried / 4);
@@ -2792,6 +2932,9 @@ BEGIN
         WHEN lock_not_available OR deadlock_detected THEN
             RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
         WHEN OTHERS THEN
+            IF (v_lane).sweeps THEN
+                RETURN hotmesh_dba._split_sweep(run, v_lane);
+            END IF;
             GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
             RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
     END;
@@ -2873,6 +3016,7 @@ DECLARE
 BEGIN
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO off;        -- a crash that undoes its record undoes all of its batches too
     v_run := hotmesh_dba._begin_run(
         app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,

@@ -38,6 +38,7 @@ CREATE TYPE hotmesh_dba._lane AS (
     relation     regclass,
     attributes   regclass,      -- where the attributes of its jobs stand
     is_leaf      boolean,       -- whether a ctid names one row of it
+    sweeps       boolean,       -- whether one statement takes all that is due in the whole table: it is little
     may_lock     boolean,       -- whether the role may lock rows, so that those others hold can be passed over
     careful      boolean,       -- whether it does, since somebody held one
     triggers_off boolean,       -- whether its statements run without triggers

@@ -49,6 +49,24 @@ BEGIN
 END
 $$;
 
+-- Where not all of it could be taken at once (somebody has locked a row, or one cannot go), each leaf is a lane.
+CREATE OR REPLACE FUNCTION hotmesh_dba._split_sweep(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane  hotmesh_dba._lane;
+    v_lanes hotmesh_dba._lane[] := (run).lanes[: (run).current - 1];
+BEGIN
+    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes((lane).step, false) l LOOP
+        v_lane.spares := true;
+        v_lanes := v_lanes || v_lane;
+    END LOOP;
+    run.lanes := v_lanes || (run).lanes[(run).current + 1 :];
+    RETURN run;
+END
+$$;
+
 -- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
 -- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
 -- meanwhile are left to the next run.
@@ -61,6 +79,9 @@ DECLARE
     v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
     v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
+    IF (lane).sweeps AND v_left > 0 THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
     IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
         lane.passes := (lane).passes + 1;
         lane.taken := 0;
@@ -86,6 +107,9 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
     lane.careful := true;
     lane.setbacks := (lane).setbacks + 1;
     lane.size := greatest(1, tried / 4);
@@ -169,6 +193,9 @@ BEGIN
         WHEN lock_not_available OR deadlock_detected THEN
             RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
         WHEN OTHERS THEN
+            IF (v_lane).sweeps THEN
+                RETURN hotmesh_dba._split_sweep(run, v_lane);
+            END IF;
             GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
             RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
     END;

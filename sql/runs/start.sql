@@ -54,10 +54,27 @@ AS $$
            + coalesce(max_runtime, nullif(current_setting('statement_timeout')::interval, '0') * 0.9)
 $$;
 
+-- Where one statement may take all that is due of a step: its lane, or none if nothing is due; NULL where it may not.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_sweep(step hotmesh_dba._step, batch_time interval) RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_most bigint := hotmesh_dba._sweep_rows(step, batch_time);
+    v_lane hotmesh_dba._lane := hotmesh_dba._sweep_lane(step, NULL);
+BEGIN
+    v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
+    RETURN CASE WHEN v_lane.due = 0 THEN '{}'
+                WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
+END
+$$;
+
 -- The lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing is due
--- are left out; of the others the probe says how much.
+-- are left out; of the others the probe says how much. may_sweep: nobody shares the work or has said how much a batch takes.
 CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
-    steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int)
+    steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int, may_sweep boolean, batch_time interval)
 RETURNS hotmesh_dba._lane[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -66,8 +83,12 @@ DECLARE
     v_step  hotmesh_dba._step;
     v_lane  hotmesh_dba._lane;
     v_lanes hotmesh_dba._lane[] := '{}';
+    v_sweep hotmesh_dba._lane[];
 BEGIN
     FOREACH v_step IN ARRAY steps LOOP
+        v_sweep := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
+        v_lanes := v_lanes || v_sweep;
+        CONTINUE WHEN v_sweep IS NOT NULL;
         CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
         FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, disable_triggers) l
                       WHERE l.number % workers = worker - 1 LOOP
@@ -179,7 +200,9 @@ BEGIN
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(v_steps, (options).disable_triggers, worker, workers);
+    v_run.lanes := hotmesh_dba._plan_lanes(
+        v_steps, (options).disable_triggers, worker, workers,
+        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
     v_run.current := 1;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;

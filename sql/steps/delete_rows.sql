@@ -28,6 +28,25 @@ BEGIN
 END
 $$;
 
+-- All that is due: little, by a look that was just taken.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_due(lane hotmesh_dba._lane) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_taken bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s t WHERE %s', (lane).relation, ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
 -- The chosen rows of a leaf. The filter once more: one that was not locked may have changed since.
 CREATE OR REPLACE FUNCTION hotmesh_dba._delete_chosen(lane hotmesh_dba._lane, tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE

@@ -125,11 +125,43 @@ AS $$
         UNION ALL
         SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
     )
-    SELECT step, p.number, p.relation, p.attributes, p.is_leaf,
+    SELECT step, p.number, p.relation, p.attributes, p.is_leaf, false,
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
            disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
     ORDER BY p.number
+$$;
+
+-- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies
+-- and triggers, and one statement costs a fraction of one a leaf.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_lane(step hotmesh_dba._step, due bigint) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane hotmesh_dba._lane;
+BEGIN
+    v_lane.step := step;
+    v_lane.number := 0;
+    v_lane.relation := step.relation;
+    v_lane.is_leaf := false;
+    v_lane.sweeps := true;
+    v_lane.may_lock := false;
+    v_lane.careful := false;
+    v_lane.triggers_off := false;
+    v_lane.by_hand := false;
+    v_lane.way := 'index';
+    v_lane.due := due;
+    v_lane.spares := false;
+    v_lane.skip := '{}';
+    v_lane.setbacks := 0;
+    v_lane.locked := 0;
+    v_lane.given_up := 0;
+    v_lane.passes := 0;
+    v_lane.taken := 0;
+    v_lane.finished := false;
+    RETURN v_lane;
+END
 $$;

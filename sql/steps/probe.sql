@@ -23,6 +23,15 @@ BEGIN
 END
 $$;
 
+-- How many rows of a step one statement may take: as many as surely take less than a batch should.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_rows(step hotmesh_dba._step, batch_time interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._is_of_jobs(step) THEN 0
+                ELSE 16000 * least(1, extract(epoch FROM batch_time) / 0.2) END::bigint
+$$;
+
 -- Is anything due in any of the step's tables? One look where there would be one a leaf.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_due(step hotmesh_dba._step) RETURNS boolean
 LANGUAGE plpgsql VOLATILE

@@ -18,6 +18,9 @@ BEGIN
     IF NOT hotmesh_dba._is_there(lane) THEN
         RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
     END IF;
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._delete_due(lane);
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;

@@ -8,6 +8,7 @@ DROP FUNCTION hotmesh_dba._take_jobs(hotmesh_dba._step, bigint, uuid[]);
 DROP FUNCTION hotmesh_dba._may_lock(hotmesh_dba._step);
 DROP FUNCTION hotmesh_dba._delete_rows(hotmesh_dba._step, bigint);
 DROP FUNCTION hotmesh_dba._batch_bound(hotmesh_dba._step);
+DROP FUNCTION hotmesh_dba._check_steps(hotmesh_dba._options);
 DROP TYPE hotmesh_dba._outcome;
 
 ALTER TYPE hotmesh_dba._options ADD ATTRIBUTE disable_triggers boolean;
@@ -20,6 +21,7 @@ CREATE TYPE hotmesh_dba._lane AS (
     relation     regclass,
     attributes   regclass,      -- where the attributes of its jobs stand
     is_leaf      boolean,       -- whether a ctid names one row of it
+    sweeps       boolean,       -- whether one statement takes all that is due in the whole table: it is little
     may_lock     boolean,       -- whether the role may lock rows, so that those others hold can be passed over
     careful      boolean,       -- whether it does, since somebody held one
     triggers_off boolean,       -- whether its statements run without triggers
