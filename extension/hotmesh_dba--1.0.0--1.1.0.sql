@@ -1064,9 +1064,10 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, pos
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('SELECT array_agg(c.id), array_agg(c.tid), max(c.mark)
+    SELECT format('SELECT %s, array_agg(c.tid), max(c.mark)
                    FROM (SELECT %s AS id, t.ctid AS tid, %s AS mark
                          FROM %s t WHERE %s %s %s LIMIT $3 %s) c',
+                  CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'array_agg(c.id)' ELSE 'NULL::uuid[]' END,
                   CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 't.id' ELSE 'NULL::uuid' END,
                   coalesce('t.' || (lane.step).mark_column, 'NULL::timestamptz'),
                   lane.relation, (lane.step).row_filter, hotmesh_dba._not_skipped(lane), position_and_order,
@@ -1695,8 +1696,8 @@ $$;
 
 -- sql/steps/take.sql
 
--- Removes the chosen rows, whatever their kind.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+-- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1706,9 +1707,9 @@ DECLARE
     v_outcome hotmesh_dba._outcome;
 BEGIN
     v_outcome := CASE
-        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, keys::text[]::uuid[])
-        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, keys::text[]::uuid[])
-        ELSE hotmesh_dba._delete_chosen(lane, keys::text[]::tid[])
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
     IF (lane).triggers_off THEN
@@ -1729,29 +1730,31 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
 -- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
 -- transaction, which is whole or not at all.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_half  int := cardinality(keys) / 2;
+    v_half  int := cardinality(tids) / 2;
+    v_key   text;
     v_left  hotmesh_dba._outcome;
     v_right hotmesh_dba._outcome;
 BEGIN
     BEGIN
-        RETURN hotmesh_dba._take_all(lane, keys);
+        RETURN hotmesh_dba._take_all(lane, ids, tids);
     EXCEPTION WHEN OTHERS THEN
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
-            PERFORM hotmesh_dba._warn_of_skipped(lane, keys[1]::text, SQLSTATE, SQLERRM);
-            RETURN ROW(0, 0, 0, ARRAY[keys[1]::text], true, lane)::hotmesh_dba._outcome;
+            v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
+            PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
         END IF;
     END;
-    v_left := hotmesh_dba._take(lane, keys[: v_half]);
+    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
     lane.skip := (lane).skip || v_left.skipped;
-    v_right := hotmesh_dba._take(lane, keys[v_half + 1 :]);
+    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
     RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
                v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
 END
@@ -1835,8 +1838,7 @@ BEGIN
                     AND NOT hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
     v_choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
     IF v_choice.tids IS NOT NULL THEN
-        v_outcome := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._take(v_choice.lane, v_choice.ids)
-                          ELSE hotmesh_dba._take(v_choice.lane, v_choice.tids) END;
+        v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
@@ -2548,8 +2550,33 @@ EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
 END
 $$;
 
--- The lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing is due
--- are left out; of the others the probe says how much. may_sweep: nobody shares the work or has said how much a batch takes.
+-- Of a step the lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing
+-- is due are left out; of the others the probe says how much.
+CREATE OR REPLACE FUNCTION hotmesh_dba._probed_lanes(step hotmesh_dba._step, disable_triggers boolean, worker int, workers int)
+RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane  hotmesh_dba._lane;
+    v_lanes hotmesh_dba._lane[] := '{}';
+BEGIN
+    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
+        BEGIN
+            v_lane := hotmesh_dba._probe(v_lane);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;   -- it is probed when its turn has come
+        END;
+        v_lane.spares := true;
+        IF (v_lane).due IS DISTINCT FROM 0 THEN
+            v_lanes := v_lanes || v_lane;
+        END IF;
+    END LOOP;
+    RETURN v_lanes;
+END
+$$;
+
+-- may_sweep: nobody shares the work or has said how much a batch takes.
 CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
     steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int, may_sweep boolean, batch_time interval)
 RETURNS hotmesh_dba._lane[]
@@ -2558,27 +2585,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step  hotmesh_dba._step;
-    v_lane  hotmesh_dba._lane;
     v_lanes hotmesh_dba._lane[] := '{}';
-    v_sweep hotmesh_dba._lane[];
+    v_step_lanes hotmesh_dba._lane[];
 BEGIN
     FOREACH v_step IN ARRAY steps LOOP
-        v_sweep := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
-        v_lanes := v_lanes || v_sweep;
-        CONTINUE WHEN v_sweep IS NOT NULL;
-        CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, disable_triggers) l
-                      WHERE l.number % workers = worker - 1 LOOP
-            BEGIN
-                v_lane := hotmesh_dba._probe(v_lane);
-            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-                NULL;   -- it is probed when its turn has come
-            END;
-            v_lane.spares := true;
-            IF (v_lane).due IS DISTINCT FROM 0 THEN
-                v_lanes := v_lanes || v_lane;
-            END IF;
-        END LOOP;
+        v_step_lanes := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
+        IF v_step_lanes IS NULL AND hotmesh_dba._is_due(v_step) THEN
+            v_step_lanes := hotmesh_dba._probed_lanes(v_step, disable_triggers, worker, workers);
+        END IF;
+        v_lanes := v_lanes || v_step_lanes;
     END LOOP;
     RETURN v_lanes;
 END
@@ -2793,15 +2808,9 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._split_sweep(run hotmesh_dba._run, lane h
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_lane  hotmesh_dba._lane;
-    v_lanes hotmesh_dba._lane[] := (run).lanes[: (run).current - 1];
 BEGIN
-    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes((lane).step, false) l LOOP
-        v_lane.spares := true;
-        v_lanes := v_lanes || v_lane;
-    END LOOP;
-    run.lanes := v_lanes || (run).lanes[(run).current + 1 :];
+    run.lanes := (run).lanes[: (run).current - 1] || hotmesh_dba._probed_lanes((lane).step, false, 1, 1)
+                 || (run).lanes[(run).current + 1 :];
     RETURN run;
 END
 $$;

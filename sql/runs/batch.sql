@@ -54,15 +54,9 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._split_sweep(run hotmesh_dba._run, lane h
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_lane  hotmesh_dba._lane;
-    v_lanes hotmesh_dba._lane[] := (run).lanes[: (run).current - 1];
 BEGIN
-    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes((lane).step, false) l LOOP
-        v_lane.spares := true;
-        v_lanes := v_lanes || v_lane;
-    END LOOP;
-    run.lanes := v_lanes || (run).lanes[(run).current + 1 :];
+    run.lanes := (run).lanes[: (run).current - 1] || hotmesh_dba._probed_lanes((lane).step, false, 1, 1)
+                 || (run).lanes[(run).current + 1 :];
     RETURN run;
 END
 $$;

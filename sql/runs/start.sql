@@ -71,8 +71,33 @@ EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
 END
 $$;
 
--- The lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing is due
--- are left out; of the others the probe says how much. may_sweep: nobody shares the work or has said how much a batch takes.
+-- Of a step the lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing
+-- is due are left out; of the others the probe says how much.
+CREATE OR REPLACE FUNCTION hotmesh_dba._probed_lanes(step hotmesh_dba._step, disable_triggers boolean, worker int, workers int)
+RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane  hotmesh_dba._lane;
+    v_lanes hotmesh_dba._lane[] := '{}';
+BEGIN
+    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
+        BEGIN
+            v_lane := hotmesh_dba._probe(v_lane);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;   -- it is probed when its turn has come
+        END;
+        v_lane.spares := true;
+        IF (v_lane).due IS DISTINCT FROM 0 THEN
+            v_lanes := v_lanes || v_lane;
+        END IF;
+    END LOOP;
+    RETURN v_lanes;
+END
+$$;
+
+-- may_sweep: nobody shares the work or has said how much a batch takes.
 CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
     steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int, may_sweep boolean, batch_time interval)
 RETURNS hotmesh_dba._lane[]
@@ -81,27 +106,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step  hotmesh_dba._step;
-    v_lane  hotmesh_dba._lane;
     v_lanes hotmesh_dba._lane[] := '{}';
-    v_sweep hotmesh_dba._lane[];
+    v_step_lanes hotmesh_dba._lane[];
 BEGIN
     FOREACH v_step IN ARRAY steps LOOP
-        v_sweep := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
-        v_lanes := v_lanes || v_sweep;
-        CONTINUE WHEN v_sweep IS NOT NULL;
-        CONTINUE WHEN NOT hotmesh_dba._is_due(v_step);
-        FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(v_step, disable_triggers) l
-                      WHERE l.number % workers = worker - 1 LOOP
-            BEGIN
-                v_lane := hotmesh_dba._probe(v_lane);
-            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-                NULL;   -- it is probed when its turn has come
-            END;
-            v_lane.spares := true;
-            IF (v_lane).due IS DISTINCT FROM 0 THEN
-                v_lanes := v_lanes || v_lane;
-            END IF;
-        END LOOP;
+        v_step_lanes := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
+        IF v_step_lanes IS NULL AND hotmesh_dba._is_due(v_step) THEN
+            v_step_lanes := hotmesh_dba._probed_lanes(v_step, disable_triggers, worker, workers);
+        END IF;
+        v_lanes := v_lanes || v_step_lanes;
     END LOOP;
     RETURN v_lanes;
 END

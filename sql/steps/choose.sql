@@ -27,9 +27,10 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, pos
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('SELECT array_agg(c.id), array_agg(c.tid), max(c.mark)
+    SELECT format('SELECT %s, array_agg(c.tid), max(c.mark)
                    FROM (SELECT %s AS id, t.ctid AS tid, %s AS mark
                          FROM %s t WHERE %s %s %s LIMIT $3 %s) c',
+                  CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'array_agg(c.id)' ELSE 'NULL::uuid[]' END,
                   CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 't.id' ELSE 'NULL::uuid' END,
                   coalesce('t.' || (lane.step).mark_column, 'NULL::timestamptz'),
                   lane.relation, (lane.step).row_filter, hotmesh_dba._not_skipped(lane), position_and_order,

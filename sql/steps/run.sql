@@ -55,8 +55,7 @@ BEGIN
                     AND NOT hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
     v_choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
     IF v_choice.tids IS NOT NULL THEN
-        v_outcome := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._take(v_choice.lane, v_choice.ids)
-                          ELSE hotmesh_dba._take(v_choice.lane, v_choice.tids) END;
+        v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;

@@ -1,5 +1,5 @@
--- Removes the chosen rows, whatever their kind.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+-- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -9,9 +9,9 @@ DECLARE
     v_outcome hotmesh_dba._outcome;
 BEGIN
     v_outcome := CASE
-        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, keys::text[]::uuid[])
-        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, keys::text[]::uuid[])
-        ELSE hotmesh_dba._delete_chosen(lane, keys::text[]::tid[])
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
     IF (lane).triggers_off THEN
@@ -32,29 +32,31 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
 -- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
 -- transaction, which is whole or not at all.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, keys anyarray) RETURNS hotmesh_dba._outcome
+CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_half  int := cardinality(keys) / 2;
+    v_half  int := cardinality(tids) / 2;
+    v_key   text;
     v_left  hotmesh_dba._outcome;
     v_right hotmesh_dba._outcome;
 BEGIN
     BEGIN
-        RETURN hotmesh_dba._take_all(lane, keys);
+        RETURN hotmesh_dba._take_all(lane, ids, tids);
     EXCEPTION WHEN OTHERS THEN
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
-            PERFORM hotmesh_dba._warn_of_skipped(lane, keys[1]::text, SQLSTATE, SQLERRM);
-            RETURN ROW(0, 0, 0, ARRAY[keys[1]::text], true, lane)::hotmesh_dba._outcome;
+            v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
+            PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
         END IF;
     END;
-    v_left := hotmesh_dba._take(lane, keys[: v_half]);
+    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
     lane.skip := (lane).skip || v_left.skipped;
-    v_right := hotmesh_dba._take(lane, keys[v_half + 1 :]);
+    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
     RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
                v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
 END
