@@ -22,7 +22,6 @@ DROP FUNCTION hotmesh_dba._take_jobs(hotmesh_dba._step, bigint, uuid[]);
 DROP FUNCTION hotmesh_dba._may_lock(hotmesh_dba._step);
 DROP FUNCTION hotmesh_dba._delete_rows(hotmesh_dba._step, bigint);
 DROP FUNCTION hotmesh_dba._batch_bound(hotmesh_dba._step);
-DROP FUNCTION hotmesh_dba._check_steps(hotmesh_dba._options);
 DROP TYPE hotmesh_dba._outcome;
 
 ALTER TYPE hotmesh_dba._options ADD ATTRIBUTE disable_triggers boolean;

@@ -13,6 +13,7 @@ STATEMENTS = {
     "_delete_attributes": ["DELETE FROM %s a"],
     "_delete_window": ["DELETE FROM %s t"],
     "_delete_chosen": ["DELETE FROM %s t"],
+    "_delete_due": ["DELETE FROM %s t"],
     "_delete_by_key": ["DELETE FROM %2$s t"],
     "_strip_jobs": ["UPDATE %s t"],
 }
