@@ -34,7 +34,8 @@ CREATE TABLE hotmesh_dba.run (
     remaining              bigint,
     error_sqlstate         text,
     error_message          text,
-    error_detail           text
+    error_detail           text,
+    policy                 text
 ) WITH (fillfactor = 50);
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
@@ -77,6 +78,7 @@ COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 w
 COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
+COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;

@@ -1,0 +1,3508 @@
+\echo Use "ALTER EXTENSION hotmesh_dba UPDATE TO '1.2.0'" to load this file. \quit
+
+-- The routines that are there keep the rights that were granted and revoked on them.
+DO $keep$
+BEGIN
+    PERFORM pg_catalog.set_config('hotmesh_dba.routines_before',
+                                  pg_catalog.string_agg(p.oid::pg_catalog.text, ','), true)
+    FROM pg_catalog.pg_proc p
+    WHERE p.pronamespace = pg_catalog.to_regnamespace('hotmesh_dba');
+END
+$keep$;
+
+-- sql/upgrade/1.1.0--1.2.0.sql
+
+ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
+COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
+
+-- sql/version.sql
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.version() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT '1.2.0'::text $$;
+
+COMMENT ON FUNCTION hotmesh_dba.version() IS
+'The version of the installed routines, also where they were installed without CREATE EXTENSION.';
+
+-- sql/catalog.sql
+
+-- A table of an app, or NULL where it is missing or lacks one of the columns (then it is somebody else's).
+-- PL/pgSQL, as whatever is called again and again: it plans its statement once a session, a SQL function with every call.
+CREATE OR REPLACE FUNCTION hotmesh_dba._table(app_schema name, table_name name, columns name[])
+RETURNS regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_table regclass;
+BEGIN
+    SELECT c.oid::regclass INTO v_table
+    FROM pg_class c
+    WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = _table.app_schema)
+      AND c.relname = _table.table_name
+      AND c.relkind IN ('r', 'p')
+      AND (SELECT count(*)
+           FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attname = ANY (_table.columns) AND NOT a.attisdropped)
+          = cardinality(_table.columns);
+    RETURN v_table;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._jobs(app_schema name) RETURNS regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{id,key,status,expired_at}'); END $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._attributes(app_schema name) RETURNS regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs_attributes', '{job_id,type}'); END $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_migrated(app_schema name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN hotmesh_dba._table(app_schema, 'jobs', '{pruned_at}') IS NOT NULL; END $$;
+
+-- A table with all its partitions. Not by pg_partition_tree: it waits for whoever has locked one of them.
+CREATE OR REPLACE FUNCTION hotmesh_dba._tree(root regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE tree AS (
+        SELECT root AS relation
+        UNION ALL
+        SELECT h.inhrelid::regclass FROM pg_inherits h JOIN tree t ON h.inhparent = t.relation
+    )
+    SELECT t.relation FROM tree t
+$$;
+
+-- Installed by CREATE EXTENSION? A plain install has no such row, and its routines belong to a common role.
+CREATE OR REPLACE FUNCTION hotmesh_dba._extension() RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT e.oid FROM pg_extension e WHERE e.extname = 'hotmesh_dba' $$;
+
+-- Does deleting a job surely take its attributes along? Not so in a session that skips triggers, nor after
+-- an interrupted pg_restore that left the foreign key's triggers disabled (seen: every attribute an orphan).
+CREATE OR REPLACE FUNCTION hotmesh_dba._cascade_is_intact(jobs regclass, attributes regclass)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE fk AS (
+        SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
+        FROM pg_constraint c
+        WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0
+        UNION ALL
+        SELECT c.oid, c.confdeltype, c.convalidated, false
+        FROM pg_constraint c
+        JOIN fk ON c.conparentid = fk.oid
+    )
+    SELECT current_setting('session_replication_role') <> 'replica'
+       AND count(*) FILTER (WHERE fk.is_root) = 1
+       AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
+       AND NOT EXISTS (SELECT FROM pg_trigger t
+                       WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
+    FROM fk
+$$;
+
+-- The index (pruned_at) WHERE pruned_at IS NULL of a table, whatever its name; one that is not valid is a build
+-- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
+-- pg_get_expr would wait for whoever has locked the table.
+CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT i.indexrelid::regclass
+    FROM pg_index i
+    WHERE i.indrelid = relation AND i.indisvalid = valid
+      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+    LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'hotmesh_dba'::regnamespace AND p.proname = 'prune'
+$$;
+
+-- Does this function hang on hotmesh_dba.prune by its body, and (unless installed plainly) on the extension by its mark?
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_wrapper(overload oid, prune oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_depend d
+                   WHERE d.classid = 'pg_proc'::regclass AND d.objid = overload
+                     AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = prune)
+       AND (hotmesh_dba._extension() IS NULL
+            OR EXISTS (SELECT FROM pg_depend d
+                       WHERE d.classid = 'pg_proc'::regclass AND d.objid = overload AND d.deptype = 'x'
+                         AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = hotmesh_dba._extension()))
+$$;
+
+-- sql/app.sql
+
+-- Every routine `prune` of an app schema. Any one beside ours can take the documented calls or make them
+-- ambiguous, for '7 days' is an untyped literal. The contract's list is read off hotmesh_dba.prune itself.
+--   ours     the wrapper that deploy makes: its body calls hotmesh_dba.prune, and it goes with the extension
+--            (after an SDK's CREATE OR REPLACE it has another body and has lost that mark)
+--   known    an overload that a release of HotMesh made: the contract's first 4, 7, 11 or all 12 arguments
+--   unknown  somebody else's
+CREATE OR REPLACE FUNCTION hotmesh_dba._overloads(app_schema name)
+RETURNS TABLE (overload regprocedure, kind text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH contract AS (
+        SELECT p.oid,
+               (p.proargtypes::oid[])[1 : p.pronargs - 1] AS types,   -- an oidvector counts from 0
+               p.proargnames[2 : p.pronargs] AS names
+        FROM pg_proc p
+        WHERE p.oid = hotmesh_dba._prune_oid()
+    ), candidate AS (
+        SELECT p.oid, p.pronargs AS arity, p.prokind,
+               (p.proargtypes::oid[])[0 : p.pronargs - 1] AS types,
+               p.proargnames[1 : p.pronargs] AS names
+        FROM pg_proc p
+        JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = _overloads.app_schema AND p.proname = 'prune'
+    )
+    SELECT c.oid::regprocedure,
+           CASE WHEN c.types = k.types AND hotmesh_dba._is_wrapper(c.oid, k.oid) THEN 'ours'
+                WHEN c.prokind = 'f' AND c.arity IN (4, 7, 11, 12)
+                 AND c.types = k.types[1 : c.arity] AND c.names = k.names[1 : c.arity] THEN 'known'
+                ELSE 'unknown'
+           END
+    FROM contract k, candidate c
+$$;
+
+-- Is it the schema of a HotMesh app? What makes one is said here alone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_app(app_schema name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs       regclass := hotmesh_dba._jobs(app_schema);
+    v_attributes regclass := hotmesh_dba._attributes(app_schema);
+BEGIN
+    IF v_jobs IS NULL OR v_attributes IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_attribute c
+                   WHERE c.attrelid = v_jobs AND c.attname = 'id' AND c.atttypid = 'uuid'::regtype)
+       AND EXISTS (SELECT FROM pg_attribute c
+                   JOIN pg_type t ON t.oid = c.atttypid
+                   JOIN pg_class r ON r.oid = c.attrelid
+                   WHERE c.attrelid = v_attributes AND c.attname = 'type'
+                     AND t.typtype = 'e' AND t.typnamespace = r.relnamespace)
+       AND EXISTS (SELECT FROM pg_constraint f
+                   WHERE f.conrelid = v_attributes AND f.confrelid = v_jobs AND f.contype = 'f');
+END
+$$;
+
+CREATE OR REPLACE VIEW hotmesh_dba.app AS
+SELECT n.nspname AS schema,
+       pg_catalog.pg_get_userbyid(j.relowner) AS owner,
+       (SELECT CASE pg_catalog.count(*) WHEN 0 THEN 'none'
+                                        WHEN 1 THEN CASE pg_catalog.min(o.kind) WHEN 'ours' THEN 'ours' ELSE 'foreign' END
+                                        ELSE 'ambiguous' END
+        FROM hotmesh_dba._overloads(n.nspname) o) AS wrapper,
+       hotmesh_dba._is_migrated(n.nspname) AS migrated,
+       hotmesh_dba._pruned_at_index(j.oid) IS NOT NULL AS indexed
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_class j ON j.relnamespace = n.oid AND j.relname = 'jobs'
+WHERE hotmesh_dba._is_app(n.nspname);
+
+GRANT SELECT ON hotmesh_dba.app TO PUBLIC;
+COMMENT ON VIEW hotmesh_dba.app IS
+'The HotMesh apps of this database, found in the catalogues; a row an app schema.';
+COMMENT ON COLUMN hotmesh_dba.app.schema IS 'Name of the app schema; a valid app_id for every routine.';
+COMMENT ON COLUMN hotmesh_dba.app.owner IS 'Owner of the app''s table jobs; deploy gives the wrapper to this role.';
+COMMENT ON COLUMN hotmesh_dba.app.wrapper IS
+'Function prune in the app schema: none; ours (made by deploy); foreign (made by something else, such as HotMesh''s SDK); ambiguous (several overloads, so documented calls fail). deploy() makes it ours.';
+COMMENT ON COLUMN hotmesh_dba.app.migrated IS 'Whether jobs has the column pruned_at, which the strip needs.';
+COMMENT ON COLUMN hotmesh_dba.app.indexed IS 'Whether jobs has its valid index (pruned_at) WHERE pruned_at IS NULL.';
+
+-- The names for a hint.
+CREATE OR REPLACE FUNCTION hotmesh_dba._known_apps() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce('Known apps: ' || string_agg(quote_literal(a.schema), ', ' ORDER BY a.schema) || '.',
+                    'This database holds no HotMesh app: check that you are connected to the right one.')
+    FROM hotmesh_dba.app a
+$$;
+
+-- HotMesh's own rule: trim, lower-case, every run of other characters one _, 63 bytes, no _ at the end.
+CREATE OR REPLACE FUNCTION hotmesh_dba._normalised(app_id text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT rtrim(left(regexp_replace(lower(btrim(app_id) COLLATE "C"), '[^a-z0-9]+', '_', 'g'), 63), '_')
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.app_schema(app_id text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schema text;
+BEGIN
+    -- A name is cut to its length: a longer app id is no schema's exact name.
+    IF app_id::name::text = app_id AND hotmesh_dba._is_app(app_id::name) THEN
+        RETURN app_id;
+    END IF;
+
+    -- Normalising would turn «myapp'; --» into myapp: refuse what no app id is made of.
+    v_schema := hotmesh_dba._normalised(app_id);
+    IF app_id IS NULL OR v_schema = ''
+       OR btrim(app_id) COLLATE "C" !~ '^[A-Za-z0-9_.-]+( +[A-Za-z0-9_.-]+)*$' THEN
+        RAISE EXCEPTION 'invalid app id: %', coalesce(quote_literal(app_id), 'NULL')
+            USING ERRCODE = 'invalid_name',
+                  DETAIL = 'An app id is made of letters, digits, _, ., - and inner spaces.',
+                  HINT = hotmesh_dba._known_apps();
+    END IF;
+
+    IF hotmesh_dba._is_app(v_schema::name) THEN
+        RETURN v_schema;
+    END IF;
+    IF EXISTS (SELECT FROM pg_namespace n WHERE n.nspname::text = v_schema) THEN
+        RAISE EXCEPTION 'schema "%" is not a HotMesh app', v_schema
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'An app schema has jobs (id uuid, key, status, expired_at) and jobs_attributes '
+                           '(with a foreign key to jobs and a type of the schema''s own enum).',
+                  HINT = hotmesh_dba._known_apps();
+    END IF;
+    RAISE EXCEPTION 'unknown app: %', quote_literal(app_id)
+        USING ERRCODE = 'invalid_schema_name',
+              DETAIL = format('There is no schema "%s" in database "%s".', v_schema, current_database()),
+              HINT = hotmesh_dba._known_apps();
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.app_schema(text) IS
+'The schema of an app. An app schema of exactly that name wins; else the name is normalised as HotMesh does it. Errors: 42602 not an app id, 3F000 no such schema, 42809 not a HotMesh schema.';
+
+-- sql/locks.sql
+
+-- How long a statement of ours may wait: so much less than deadlock_timeout that, in a deadlock with the
+-- application, it is we who give way. What counts is how long we have held locks, so the age of the whole
+-- transaction; a fixed lock_timeout below deadlock_timeout does not save the application's statement.
+-- The caller carries SET lock_timeout, which confines this setting to it.
+-- (Not by pg_settings: it makes a row of every setting there is, which costs more than most of our statements.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._bound_waiting(held_since timestamptz DEFAULT now()) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_half interval := current_setting('deadlock_timeout')::interval / 2;
+    v_ms   bigint := 1000 * extract(epoch FROM v_half - (clock_timestamp() - held_since));
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(1, v_ms)::text, true);
+END
+$$;
+
+-- How many more jobs one transaction may mark: HotMesh's uniqueness trigger takes an advisory lock a live
+-- job and keeps it to the end, and a full lock table stops every session of the server. A quarter of the
+-- table is ours, less what this session holds already (repeated calls in one transaction add up); and all
+-- sessions together stay below half of it, each taking half of what is left of that half, for another may be
+-- taking its own at this very moment.
+CREATE OR REPLACE FUNCTION hotmesh_dba._lock_room() RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(0, least(t.size / 4 - h.mine, (t.size / 2 - h.everybodys) / 2))
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint
+                 * (current_setting('max_connections')::bigint
+                    + current_setting('max_prepared_transactions')::bigint) AS size) t,
+         (SELECT count(*) FILTER (WHERE l.pid = pg_backend_pid()) AS mine, count(*) AS everybodys
+          FROM pg_locks l
+          WHERE l.locktype = 'advisory') h
+$$;
+
+-- Who may stand in the way, for an error's DETAIL: the sessions with the strongest locks on the app's tables.
+-- A row lock shows nowhere, but its holder has a lock on the table as well. After them those with an advisory
+-- lock in HotMesh's key space: a key's lock is the same in every app, so its holder may never have touched this one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._lock_holders(app_schema name, readers_too boolean, keys_too boolean) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH other AS (
+        SELECT l.*
+        FROM pg_locks l
+        WHERE l.granted AND l.pid <> pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    ), held AS (
+        SELECT l.pid, format('%s on %s', l.mode, coalesce(pg_partition_root(l.relation), l.relation)::regclass) AS lock,
+               array_position(ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock',
+                                    'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'],
+                              l.mode) AS strength
+        FROM other l
+        JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
+        JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = _lock_holders.app_schema
+        WHERE l.locktype = 'relation' AND (readers_too OR l.mode <> 'AccessShareLock')
+        UNION ALL
+        SELECT l.pid, 'an advisory lock', 0
+        FROM other l
+        WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND keys_too
+    ), holder AS (
+        SELECT h.pid, max(h.strength) AS strength,
+               string_agg(DISTINCT h.lock, ', ') AS locks
+        FROM held h
+        GROUP BY h.pid
+        ORDER BY strength DESC, h.pid
+        LIMIT 5
+    )
+    SELECT coalesce(string_agg(format('Process %s (role %s) holds %s.', h.pid, coalesce(a.usename, 'unknown'), h.locks),
+                               ' ' ORDER BY h.strength DESC, h.pid),
+                    'It has ended meanwhile.')
+    FROM holder h
+    LEFT JOIN pg_stat_activity a ON a.pid = h.pid
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_locked(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'could not % app "%": another session holds a lock', doing, app_schema
+        USING ERRCODE = 'lock_not_available',
+              DETAIL = hotmesh_dba._lock_holders(app_schema, readers_too => doing = 'deploy', keys_too => doing = 'prune'),
+              HINT = 'Nothing was changed. Call again when that session has ended its transaction.';
+END
+$$;
+
+-- sql/guards.sql
+
+-- What is checked before anything is touched.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_writable() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'cannot remove rows on a standby'
+            USING ERRCODE = 'read_only_sql_transaction',
+                  DETAIL = 'This server is in recovery and replays the changes of its primary.',
+                  HINT = 'Connect to the primary; preview() works here.';
+    ELSIF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION 'cannot remove rows in a read-only transaction'
+            USING ERRCODE = 'read_only_sql_transaction',
+                  DETAIL = 'transaction_read_only is on.',
+                  HINT = 'Call it in a transaction begun with BEGIN READ WRITE; check default_transaction_read_only.';
+    END IF;
+END
+$$;
+
+-- In REPEATABLE READ an attribute that was committed after the snapshot is not seen, so it would survive.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_isolation(doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'cannot % in a % transaction', doing, upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'active_sql_transaction',
+                  DETAIL = 'Attributes committed after this transaction''s snapshot would be left behind for ever.',
+                  HINT = 'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.';
+    END IF;
+END
+$$;
+
+-- The hint is the very statement that mends it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_privilege(relation regclass, privilege text, column_name name DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (CASE WHEN column_name IS NULL THEN has_table_privilege(relation, privilege)
+             ELSE has_column_privilege(relation, column_name, privilege) END) THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'permission denied for table %', relation
+        USING ERRCODE = 'insufficient_privilege',
+              DETAIL = format('Role "%s" lacks %s.', current_user, privilege),
+              HINT = format('GRANT %s%s ON %s TO %I;', privilege,
+                            coalesce(' (' || quote_ident(column_name) || ')', ''), relation, current_user);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_schema_usage(app_schema name) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT has_schema_privilege(app_schema, 'USAGE') THEN
+        RAISE EXCEPTION 'permission denied for schema %', app_schema
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Role "%s" lacks USAGE.', current_user),
+                  HINT = format('GRANT USAGE ON SCHEMA %I TO %I;', app_schema, current_user);
+    END IF;
+END
+$$;
+
+-- What row-level security hides from us would be left behind for ever, on a job that is marked or gone; and a
+-- job that it keeps from being deleted would have lost its attributes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_sees_all(relation regclass, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF row_security_active(relation) THEN
+        RAISE EXCEPTION 'cannot % under row-level security of table %', doing, relation
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Its policies may keep rows from role "%s", and a job would be parted from its attributes.', current_user),
+                  HINT = format('Call it as the owner of %s, or: ALTER ROLE %I BYPASSRLS;', relation, current_user);
+    END IF;
+END
+$$;
+
+-- Of which type are the attributes that stay? Without an answer every one of them would go.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_attribute_filter(step hotmesh_dba._step) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF step.attribute_filter IS NULL THEN
+        RAISE EXCEPTION 'cannot tell which attributes of % to keep', step.attributes
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'Its column type knows none of jdata, udata and jmark.',
+                  HINT = 'Prune this app without strip_attributes.';
+    END IF;
+END
+$$;
+
+-- Before the first step: what the steps will need, so that a missing right costs no work.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_step_privileges(step hotmesh_dba._step, removing boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_privilege(step.relation, 'SELECT');
+    IF step.name = 'strip' THEN
+        PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
+        PERFORM hotmesh_dba._check_attribute_filter(step);
+    END IF;
+    IF removing AND step.name = 'strip' THEN
+        PERFORM hotmesh_dba._check_sees_all(step.attributes, 'strip attributes');
+        PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
+        PERFORM hotmesh_dba._check_privilege(step.relation, 'UPDATE', 'pruned_at');
+    ELSIF removing THEN
+        PERFORM hotmesh_dba._check_privilege(step.relation, 'DELETE');
+    END IF;
+END
+$$;
+
+-- Every step of a call, before the first one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps(steps hotmesh_dba._step[], disable_triggers boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step hotmesh_dba._step;
+BEGIN
+    FOREACH v_step IN ARRAY steps LOOP
+        PERFORM hotmesh_dba._check_step_privileges(v_step, true);
+        IF disable_triggers AND hotmesh_dba._is_of_jobs(v_step) THEN
+            PERFORM hotmesh_dba._check_fast_path(v_step);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- sql/options.sql
+
+-- A window becomes its cutoff. It is refused where it could reach into the future: an interval has three
+-- fields, and '1 month -30 days' is positive to no comparison but points past now in March; so months count as
+-- the fewest days that so many in a row can be (or, taken away, as the most): a year as 365 (366), and the rest
+-- as in the tables below.
+CREATE OR REPLACE FUNCTION hotmesh_dba._cutoff(option_name text, retention interval) RETURNS timestamptz
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_fewest CONSTANT int[] := '{28,59,89,120,150,181,212,242,273,303,334}';
+    v_most   CONSTANT int[] := '{31,62,92,123,153,184,215,245,276,306,337}';
+    v_months int;
+    v_days   int;
+    v_rest   interval;
+BEGIN
+    IF retention IS NULL THEN
+        RAISE EXCEPTION '% must not be NULL', option_name
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Without a window nothing would be old enough to delete, and nothing would say so.',
+                  HINT = format('Give an interval: %s => ''7 days''.', option_name);
+    END IF;
+    IF NOT isfinite(retention) THEN
+        RAISE interval_field_overflow;
+    END IF;
+    v_months := extract(year FROM retention) * 12 + extract(month FROM retention);
+    v_rest := retention - make_interval(months => v_months);
+    -- Division is towards 0, so year and rest have one sign; no rest is no entry.
+    v_days := CASE WHEN v_months < 0 THEN v_months / 12 * 366 - coalesce(v_most[-(v_months % 12)], 0)
+                   ELSE v_months / 12 * 365 + coalesce(v_fewest[v_months % 12], 0) END;
+    IF make_interval(days => v_days) + v_rest < interval '0' THEN
+        RAISE EXCEPTION '% must not be negative: %', option_name, retention
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Its cutoff could lie in the future, and rows that have not expired yet would be deleted.',
+                  HINT = format('Give an interval of one sign: %s => ''30 days''.', option_name);
+    END IF;
+    -- In UTC, so that '30 days' is no hour longer beside a change of the clocks.
+    RETURN (now() AT TIME ZONE 'UTC' - retention) AT TIME ZONE 'UTC';
+EXCEPTION
+    WHEN datetime_field_overflow OR numeric_value_out_of_range OR interval_field_overflow THEN
+        RAISE EXCEPTION '% is out of range: %', option_name, retention
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Its cutoff is no time that PostgreSQL can represent.',
+                  HINT = format('Give a shorter interval: %s => ''10 years''.', option_name);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_flag(option_name text, flag boolean) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF flag IS NULL THEN
+        RAISE EXCEPTION '% must not be NULL', option_name
+            USING ERRCODE = 'null_value_not_allowed',
+                  DETAIL = 'It says whether a kind of rows is removed, so it is true or false.',
+                  HINT = format('Give it a value: %s => false.', option_name);
+    END IF;
+    RETURN flag;
+END
+$$;
+
+-- A setting of the session that is on or off, and off where it is not set.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_set(setting text) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN coalesce(nullif(current_setting(setting, true), '')::boolean, false);
+EXCEPTION WHEN invalid_text_representation THEN
+    RAISE EXCEPTION '% must be on or off: %', setting, quote_literal(current_setting(setting))
+        USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = 'It is a setting of this session, or of its role or database.',
+              HINT = format('SET %s = off;', setting);
+END
+$$;
+
+-- The arguments of one call, resolved and validated once. Cutoffs are fixed here and shared by every step.
+CREATE OR REPLACE FUNCTION hotmesh_dba._resolve(
+    app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
+    entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
+    prune_worker_streams boolean, engine_streams_retention interval, worker_streams_retention interval,
+    prune_signals boolean)
+RETURNS hotmesh_dba._options
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.jobs := hotmesh_dba._check_flag('prune_jobs', prune_jobs);
+    v_options.transient := hotmesh_dba._check_flag('prune_transient', prune_transient);
+    PERFORM hotmesh_dba._check_flag('prune_streams', prune_streams);
+    v_options.engine_streams := coalesce(prune_engine_streams, prune_streams);
+    v_options.worker_streams := coalesce(prune_worker_streams, prune_streams);
+    v_options.strip := hotmesh_dba._check_flag('strip_attributes', strip_attributes);
+    v_options.signals := hotmesh_dba._check_flag('prune_signals', prune_signals);
+    v_options.keep_hmark := hotmesh_dba._check_flag('keep_hmark', keep_hmark);
+    v_options.entity_list := entity_list;
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', retention);
+    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention', coalesce(engine_streams_retention, retention));
+    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention', coalesce(worker_streams_retention, retention));
+    v_options.signals_until := now();
+    v_options.disable_triggers := hotmesh_dba._is_set('hotmesh_dba.disable_triggers');
+    v_options.app_schema := hotmesh_dba.app_schema(app_id);
+    PERFORM hotmesh_dba._check_schema_usage(v_options.app_schema);
+    IF v_options.strip AND NOT hotmesh_dba._is_migrated(v_options.app_schema) THEN
+        RAISE EXCEPTION 'app "%" is not deployed: jobs has no column pruned_at', v_options.app_schema
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'Stripped jobs are marked in that column.',
+                  HINT = format('SELECT * FROM hotmesh_dba.deploy(%L);', v_options.app_schema);
+    END IF;
+    RETURN v_options;
+END
+$$;
+
+-- sql/steps/plan.sql
+
+-- The attributes that the strip removes, over alias a; NULL where the type is not HotMesh's. NOT IN, since the planner knows no better way round
+-- the index (type, symbol) where a restored database has no statistics yet.
+CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_filter(attributes regclass, keep_hmark boolean) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
+    FROM pg_attribute t
+    JOIN pg_enum e ON e.enumtypid = t.atttypid
+    WHERE t.attrelid = attributes AND t.attname = 'type'
+      AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark')
+$$;
+
+-- What a call does, a row a step and table, in the contract's order: the one place that says which rows are
+-- due. Whatever removes, counts or previews rows takes them from here. A missing table has no row.
+-- Only $1 (before) and $2 (entity_list) stand in a filter, and never an expression over a column.
+CREATE OR REPLACE FUNCTION hotmesh_dba._steps(options hotmesh_dba._options) RETURNS SETOF hotmesh_dba._step
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH app AS (
+        SELECT hotmesh_dba._jobs(options.app_schema) AS jobs,
+               hotmesh_dba._attributes(options.app_schema) AS attributes,
+               hotmesh_dba._table(options.app_schema, 'engine_streams', '{stream_name,id,expired_at}') AS engine,
+               hotmesh_dba._table(options.app_schema, 'worker_streams', '{stream_name,id,expired_at}') AS worker,
+               -- Before 0.11 one table held both kinds; it may still stand, full, beside the newer two.
+               hotmesh_dba._table(options.app_schema, 'streams', '{stream_name,id,expired_at,group_name}') AS streams,
+               hotmesh_dba._table(options.app_schema, 'signal_registry', '{key,expiry}') AS signals,
+               CASE WHEN options.entity_list IS NULL THEN '' ELSE ' AND t.entity = ANY ($2)' END AS of_entity
+    ), step AS (
+        SELECT s.*, app.jobs, app.attributes
+        FROM app, LATERAL (VALUES
+            (1, 'jobs',           options.jobs,           app.jobs,    'id',              't.expired_at < $1' || app.of_entity, options.jobs_before, 'expired_at'),
+            (2, 'transient',      options.transient,      app.jobs,    'id',              't.expired_at < $1 AND t.entity IS NULL', options.jobs_before, 'expired_at'),
+            (3, 'engine_streams', options.engine_streams, app.engine,  'stream_name, id', 't.expired_at < $1', options.engine_before, 'expired_at'),
+            (4, 'engine_streams', options.engine_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''ENGINE''', options.engine_before, 'expired_at'),
+            (5, 'worker_streams', options.worker_streams, app.worker,  'stream_name, id', 't.expired_at < $1', options.worker_before, 'expired_at'),
+            (6, 'worker_streams', options.worker_streams, app.streams, 'stream_name, id', 't.expired_at < $1 AND t.group_name = ''WORKER''', options.worker_before, 'expired_at'),
+            (7, 'strip',          options.strip,          app.jobs,    'id',              't.status = 0 AND t.is_live AND t.pruned_at IS NULL' || app.of_entity, options.jobs_before, NULL),
+            (8, 'signals',        options.signals,        app.signals, 'key',             't.expiry <= $1', options.signals_until, 'expiry')
+        ) AS s (ordinal, name, wanted, relation, key_columns, row_filter, before, mark_column)
+        WHERE s.wanted AND s.relation IS NOT NULL
+    )
+    SELECT s.ordinal, s.name, s.relation, s.key_columns, s.row_filter, s.before, options.entity_list,
+           (SELECT string_agg(e.row_filter, ' OR ' ORDER BY e.ordinal)
+            FROM step e
+            WHERE e.relation = s.relation AND s.relation = s.jobs AND e.ordinal < s.ordinal),
+           CASE WHEN s.relation = s.jobs THEN s.attributes END,
+           CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END,
+           s.mark_column::name
+    FROM step s
+    ORDER BY s.ordinal
+$$;
+
+-- sql/steps/lanes.sql
+
+-- Where a step works. In the leaf partitions, one by one: there a ctid names one row, and no statement has to find its partition. But rights,
+-- policies and statement triggers of the parent are not asked on a leaf; where that could make a difference, and
+-- where Citus keeps the leaves elsewhere, the step works on the parent, by key.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_lock(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Under row-level security locking wants a policy for UPDATE as well.
+    SELECT has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation)
+$$;
+
+-- Would a DELETE or UPDATE of the parent fire statement triggers, which one of a leaf does not?
+CREATE OR REPLACE FUNCTION hotmesh_dba._has_statement_trigger(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_trigger t
+                   WHERE t.tgrelid = relation AND t.tgenabled <> 'D'
+                     AND t.tgtype & 1 = 0 AND t.tgtype & (8 | 16) > 0)   -- not FOR EACH ROW; DELETE or UPDATE
+$$;
+
+-- May this role do on the leaf what it may do on the parent, with the same effect?
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_like_parent(leaf regclass, parent regclass, step_name text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT leaf = parent
+        OR has_table_privilege(leaf, 'SELECT')
+       AND CASE WHEN step_name = 'strip' THEN has_column_privilege(leaf, 'pruned_at', 'UPDATE')
+                ELSE has_table_privilege(leaf, 'DELETE') END
+       AND hotmesh_dba._may_lock(leaf) >= hotmesh_dba._may_lock(parent)
+       AND NOT row_security_active(parent) AND NOT row_security_active(leaf)
+$$;
+
+-- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours.
+CREATE OR REPLACE FUNCTION hotmesh_dba._leaves(root regclass)
+RETURNS TABLE (leaf regclass, number int, remainder text, is_plain boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation, (row_number() OVER (ORDER BY t.relation::oid))::int - 1,
+           -- Not by pg_get_expr: it waits for whoever has locked the table.
+           substring(c.relpartbound::text FROM ':strategy h .*(:modulus \d+ :remainder \d+)'),
+           c.relkind = 'r'
+    FROM hotmesh_dba._tree(root) t (relation)
+    JOIN pg_class c ON c.oid = t.relation AND c.relkind <> 'p'
+$$;
+
+-- Do two tables hash the same values into equal remainders, so that a job and its attributes lie in leaves of the same one?
+CREATE OR REPLACE FUNCTION hotmesh_dba._hash_alike(jobs regclass, attributes regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*) = 2 AND count(DISTINCT p.partclass::text || p.partcollation::text) = 1
+    FROM pg_partitioned_table p
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+    WHERE p.partrelid IN (jobs, attributes) AND p.partstrat = 'h' AND p.partnatts = 1
+      AND a.attname = CASE WHEN p.partrelid = jobs THEN 'id' ELSE 'job_id' END
+$$;
+
+-- The leaves of the attributes table that may be worked in, each beside the leaf of its jobs; none where the tables are
+-- not partitioned alike.
+CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_leaves(step hotmesh_dba._step)
+RETURNS TABLE (leaf regclass, remainder text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.leaf, l.remainder
+    FROM hotmesh_dba._leaves(step.attributes) l
+    WHERE l.is_plain AND l.remainder IS NOT NULL
+      AND hotmesh_dba._hash_alike(step.relation, step.attributes)
+      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
+      AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
+$$;
+
+-- Is this schema spread over other nodes by Citus? Then the leaves' pages and statistics are not here.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_distributed(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_distributed boolean := false;
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_schema') IS NOT NULL THEN
+        EXECUTE 'SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_schema s JOIN pg_catalog.pg_class c
+                                ON c.relnamespace = s.schemaid WHERE c.oid = $1)'
+            INTO v_distributed USING relation;
+    END IF;
+    RETURN v_distributed;
+END
+$$;
+
+-- A setting that forces the way in which rows are found, for tests: blocks, index, or keys (through the parent).
+CREATE OR REPLACE FUNCTION hotmesh_dba._forced_way() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT nullif(current_setting('hotmesh_dba.way', true), '') $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._works_in_leaves(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT hotmesh_dba._forced_way() IS DISTINCT FROM 'keys'
+       AND NOT hotmesh_dba._has_statement_trigger(step.relation)
+       AND NOT hotmesh_dba._is_distributed(step.relation)
+       AND coalesce((SELECT bool_and(l.is_plain AND hotmesh_dba._is_like_parent(l.leaf, step.relation, step.name))
+                     FROM hotmesh_dba._leaves(step.relation) l), false)
+$$;
+
+-- The lanes of one step, a row a table to work in.
+CREATE OR REPLACE FUNCTION hotmesh_dba._lanes(step hotmesh_dba._step, disable_triggers boolean)
+RETURNS SETOF hotmesh_dba._lane
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH works AS MATERIALIZED (
+        SELECT hotmesh_dba._works_in_leaves(step) AS in_leaves
+    ), place AS (
+        SELECT l.number, l.leaf AS relation, coalesce(a.leaf, step.attributes) AS attributes, true AS is_leaf
+        FROM works w
+        CROSS JOIN hotmesh_dba._leaves(step.relation) l
+        LEFT JOIN hotmesh_dba._attribute_leaves(step) a ON a.remainder = l.remainder
+        WHERE w.in_leaves
+        UNION ALL
+        SELECT 0, step.relation, step.attributes, false FROM works w WHERE NOT w.in_leaves
+    )
+    SELECT step, p.number, p.relation, p.attributes, p.is_leaf, false,
+           step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
+           disable_triggers AND step.attributes IS NOT NULL, false,
+           NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
+    FROM place p
+    ORDER BY p.number
+$$;
+
+-- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies
+-- and triggers, and one statement costs a fraction of one a leaf.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_lane(step hotmesh_dba._step, due bigint) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane hotmesh_dba._lane;
+BEGIN
+    v_lane.step := step;
+    v_lane.number := 0;
+    v_lane.relation := step.relation;
+    v_lane.is_leaf := false;
+    v_lane.sweeps := true;
+    v_lane.may_lock := false;
+    v_lane.careful := false;
+    v_lane.triggers_off := false;
+    v_lane.by_hand := false;
+    v_lane.way := 'index';
+    v_lane.due := due;
+    v_lane.spares := false;
+    v_lane.skip := '{}';
+    v_lane.setbacks := 0;
+    v_lane.locked := 0;
+    v_lane.given_up := 0;
+    v_lane.passes := 0;
+    v_lane.taken := 0;
+    v_lane.finished := false;
+    RETURN v_lane;
+END
+$$;
+
+-- sql/steps/choose.sql
+
+-- Which rows the next batch takes: up to max_rows (NULL: all). The lane comes back moved on behind them.
+
+-- Jobs that are stripped, or lose their attributes before they go, are locked first: nobody then adds an attribute to them
+-- (its foreign key wants the row) nor changes them before we are done. Whatever else is deleted is locked by its DELETE;
+-- locking it before would write every row once more, and is done only where somebody holds some of them.
+CREATE OR REPLACE FUNCTION hotmesh_dba._locking_clause(lane hotmesh_dba._lane) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN lane.may_lock AND (lane.careful OR lane.by_hand) THEN 'FOR UPDATE SKIP LOCKED' ELSE '' END $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_of_jobs(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT step.attributes IS NOT NULL $$;
+
+-- Jobs are told apart by id; other rows by ctid, on a leaf alone. $4 is the lane's skip, which is mostly empty.
+CREATE OR REPLACE FUNCTION hotmesh_dba._not_skipped(lane hotmesh_dba._lane) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN cardinality(lane.skip) = 0 THEN ''
+                WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'AND t.id <> ALL ($4::uuid[])'
+                ELSE 'AND t.ctid <> ALL ($4::tid[])' END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, position_and_order text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT %s, array_agg(c.tid), max(c.mark)
+                   FROM (SELECT %s AS id, t.ctid AS tid, %s AS mark
+                         FROM %s t WHERE %s %s %s LIMIT $3 %s) c',
+                  CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'array_agg(c.id)' ELSE 'NULL::uuid[]' END,
+                  CASE WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 't.id' ELSE 'NULL::uuid' END,
+                  coalesce('t.' || (lane.step).mark_column, 'NULL::timestamptz'),
+                  lane.relation, (lane.step).row_filter, hotmesh_dba._not_skipped(lane), position_and_order,
+                  hotmesh_dba._locking_clause(lane))
+$$;
+
+-- From next_tid on, in the order of the pages. The bound on pages keeps a batch short where nothing is due for long.
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_by_blocks(lane hotmesh_dba._lane, max_rows bigint, max_pages bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+    v_pages  bigint := hotmesh_dba._pages((lane).relation);
+    v_until  bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, 'AND t.ctid > $5 AND t.ctid < $6')
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip,
+              (lane).next_tid, hotmesh_dba._page_start(v_until);
+    IF cardinality(v_choice.tids) = max_rows THEN
+        lane.next_tid := v_choice.tids[max_rows];
+        v_choice.finished := false;
+    ELSE
+        lane.next_tid := hotmesh_dba._page_start(v_until);
+        v_choice.finished := v_until >= v_pages;
+    END IF;
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._page_of(place tid) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint $$;
+
+-- From next_mark on, oldest first. The mark keeps a batch from walking the index entries of those before it once more,
+-- which lie there dead as long as somebody holds an old snapshot. Rows may share a time, so it includes its own.
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_by_mark(lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, format('AND t.%1$I >= $5 ORDER BY t.%1$I', ((lane).step).mark_column))
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip, (lane).next_mark;
+    v_choice.finished := cardinality(v_choice.tids) < max_rows IS NOT FALSE;
+    lane.next_mark := coalesce(v_mark, (lane).next_mark);
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+-- The strip: no index holds the jobs that are due and no others, so they are looked for once, and taken in slices.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fill_queue(lane hotmesh_dba._lane, max_jobs bigint) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_queue uuid[];
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT array_agg(due.id) FROM (SELECT t.id FROM %s t WHERE %s %s LIMIT $3) due',
+                   (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane))
+        INTO v_queue
+        USING ((lane).step).before, ((lane).step).entity_list, max_jobs, (lane).skip;
+    RETURN coalesce(v_queue, '{}');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose_from_queue(lane hotmesh_dba._lane, max_jobs bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_queue  CONSTANT bigint := 20000;
+    v_choice hotmesh_dba._choice;
+    v_mark   timestamptz;
+    v_size   int;
+BEGIN
+    IF (lane).queue IS NULL THEN
+        lane.queue := hotmesh_dba._fill_queue(lane, CASE WHEN max_jobs IS NOT NULL THEN greatest(c_queue, max_jobs) END);
+    END IF;
+    v_size := least(max_jobs, cardinality((lane).queue));
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._choice_query(lane, 'AND t.id = ANY ($5)')
+        INTO v_choice.ids, v_choice.tids, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, NULL::bigint, (lane).skip, (lane).queue[1 : v_size];
+    lane.queue := (lane).queue[v_size + 1 :];
+    v_choice.finished := cardinality((lane).queue) = 0;
+    v_choice.lane := lane;
+    RETURN v_choice;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._choose(lane hotmesh_dba._lane, max_rows bigint, max_pages bigint)
+RETURNS hotmesh_dba._choice
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE
+        WHEN (lane).way = 'blocks' THEN hotmesh_dba._choose_by_blocks(lane, max_rows, max_pages)
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._choose_from_queue(lane, max_rows)
+        ELSE hotmesh_dba._choose_by_mark(lane, max_rows)
+    END;
+END
+$$;
+
+-- sql/steps/probe.sql
+
+-- How much is due in a lane, and by which way it is found: by bounded looks, never by reading a big table whole.
+
+-- Due rows, counted no further than max_rows, the lane's skipped ones aside; lockable: and those that others hold.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_lane(lane hotmesh_dba._lane, max_rows bigint, lockable boolean)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    lane.careful := true;
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s t WHERE %s %s LIMIT $3 %s) due',
+                   (lane).relation, ((lane).step).row_filter, hotmesh_dba._not_skipped(lane),
+                   CASE WHEN lockable THEN hotmesh_dba._locking_clause(lane) END)
+        INTO v_count
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).skip;
+    RETURN v_count;
+END
+$$;
+
+-- How many rows of a step one statement may take: as many as surely take less than a batch should.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sweep_rows(step hotmesh_dba._step, batch_time interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._is_of_jobs(step) THEN 0
+                ELSE 16000 * least(1, extract(epoch FROM batch_time) / 0.2) END::bigint
+$$;
+
+-- Is anything due in any of the step's tables? One look where there would be one a leaf.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_due(step hotmesh_dba._step) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_is_due boolean;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE %s)', step.relation, step.row_filter)
+        INTO v_is_due
+        USING step.before, step.entity_list;
+    RETURN v_is_due;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN true;    -- whoever comes to it will see
+END
+$$;
+
+-- Looks at no more than 128 pages, in eight groups spread evenly over the leaf: how many rows are on a full one, and
+-- how many are due on an average one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._sample(lane hotmesh_dba._lane, pages bigint, OUT per_page int, OUT due_per_page float8)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_pages  CONSTANT bigint := 16;      -- of a group
+    v_groups bigint := least(8, greatest(1, pages / c_pages));
+    v_page   bigint;
+    v_rows   bigint;
+    v_due    bigint;
+    v_all    bigint := 0;
+BEGIN
+    per_page := 1;
+    PERFORM hotmesh_dba._bound_waiting();
+    FOR v_group IN 0 .. v_groups - 1 LOOP
+        v_page := v_group * pages / v_groups;
+        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE %s) FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4',
+                       ((lane).step).row_filter, (lane).relation)
+            INTO v_rows, v_due
+            USING ((lane).step).before, ((lane).step).entity_list,
+                  hotmesh_dba._page_start(v_page), hotmesh_dba._page_start(v_page + c_pages);
+        per_page := greatest(per_page, v_rows / c_pages);
+        v_all := v_all + v_due;
+    END LOOP;
+    due_per_page := v_all::float8 / (v_groups * c_pages);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._page_start(page bigint) RETURNS tid
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('(%s,0)', least(page, 4294967294))::tid $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._pages(relation regclass) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT pg_relation_size(relation) / current_setting('block_size')::bigint $$;
+
+-- Little is due: along an index, which costs what is due. Much: along the pages, which costs each page once. The
+-- strip has no index that holds due rows alone, and begins anew at its left edge each time, so much is less for it:
+-- reading a leaf once costs next to nothing beside stripping its jobs.
+CREATE OR REPLACE FUNCTION hotmesh_dba._probe(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_few   CONSTANT bigint := 2000;
+    v_pages bigint;
+    v_sample record;
+BEGIN
+    lane.due := hotmesh_dba._count_lane(lane, c_few, false);
+    lane.way := 'index';
+    IF lane.due = c_few AND (lane).is_leaf THEN
+        v_pages := hotmesh_dba._pages((lane).relation);
+        SELECT s.* INTO v_sample FROM hotmesh_dba._sample(lane, v_pages) s;
+        lane.per_page := v_sample.per_page;
+        lane.due := greatest(c_few, (v_sample.due_per_page * v_pages)::bigint);
+        IF v_sample.due_per_page >= 1 OR v_pages <= 1000 OR ((lane).step).name = 'strip' THEN
+            lane.way := 'blocks';
+        END IF;
+    END IF;
+    IF (lane).is_leaf AND hotmesh_dba._forced_way() IS NOT NULL THEN
+        lane.way := hotmesh_dba._forced_way();
+        lane.per_page := coalesce((lane).per_page, 10);
+    END IF;
+    RETURN lane;
+END
+$$;
+
+-- The last look at a lane: how much is still due, counted no further than max_rows. Along an index it walks all the dead
+-- entries of what was deleted; where that are so many messages that it would cost a quarter of their deletion it
+-- looks at the sample of pages instead. (Nobody moves a message once it is processed; a job may well be updated.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._look_again(lane hotmesh_dba._lane, max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_many CONSTANT bigint := 20000;
+BEGIN
+    IF hotmesh_dba._is_of_jobs((lane).step) OR (lane).way <> 'blocks' OR (lane).taken < c_many
+       OR (SELECT s.due_per_page > 0 FROM hotmesh_dba._sample(lane, hotmesh_dba._pages((lane).relation)) s) THEN
+        RETURN hotmesh_dba._count_lane(lane, max_rows, false);
+    END IF;
+    RETURN 0;
+END
+$$;
+
+-- sql/steps/triggers.sql
+
+-- The fast path: with session_replication_role = replica a statement fires no trigger, neither the foreign key's
+-- cascade (the attributes are then deleted by one statement of ours, in half the time) nor HotMesh's own on a mark.
+
+-- What stands in the way of it, as one error: which condition fails and what would allow it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_no_fast_path(sqlstate_of text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'cannot disable triggers'
+        USING ERRCODE = sqlstate_of, DETAIL = detail, HINT = hint || ' Or prune without disable_triggers.';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_disable_triggers() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_may boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+BEGIN
+    IF NOT v_may AND current_setting('server_version_num')::int >= 150000 THEN
+        EXECUTE 'SELECT pg_catalog.has_parameter_privilege(''session_replication_role'', ''SET'')' INTO v_may;
+    END IF;
+    RETURN v_may;
+END
+$$;
+
+-- A trigger that is not one of HotMesh's would be left out too, and one that is ENABLE REPLICA would fire.
+CREATE OR REPLACE FUNCTION hotmesh_dba._unknown_triggers(jobs regclass, attributes regclass) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(DISTINCT format('%I on %s', t.tgname, t.tgrelid::regclass), ', ')
+    FROM (SELECT hotmesh_dba._tree(jobs) AS relation UNION ALL SELECT hotmesh_dba._tree(attributes)) r
+    JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
+    WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
+                           'trg_update_attributes_updated_at')
+       OR t.tgenabled IN ('R', 'A')
+$$;
+
+-- Foreign keys that hang on either table, the one from attributes to jobs aside: they would not be looked after.
+CREATE OR REPLACE FUNCTION hotmesh_dba._unknown_keys(jobs regclass, attributes regclass) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(format('%I on %s', c.conname, c.conrelid::regclass), ', ')
+    FROM pg_constraint c
+    WHERE c.contype = 'f' AND c.conparentid = 0
+      AND c.confrelid IN (SELECT hotmesh_dba._tree(jobs) UNION ALL SELECT hotmesh_dba._tree(attributes))
+      AND NOT (c.conrelid = attributes AND c.confrelid = jobs)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_fast_path(step hotmesh_dba._step) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_keys     int := (SELECT count(*) FROM pg_constraint c
+                       WHERE c.contype = 'f' AND c.conrelid = step.attributes AND c.confrelid = step.relation
+                         AND c.conparentid = 0);
+    v_triggers text := hotmesh_dba._unknown_triggers(step.relation, step.attributes);
+    v_others   text := hotmesh_dba._unknown_keys(step.relation, step.attributes);
+BEGIN
+    IF NOT hotmesh_dba._may_disable_triggers() THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('42501', format('Role "%s" may not set session_replication_role.', current_user),
+            format('As a superuser, from PostgreSQL 15 on: GRANT SET ON PARAMETER session_replication_role TO %I;', current_user));
+    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('25001', 'In this isolation attributes that were committed meanwhile would become orphans.',
+            'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.');
+    ELSIF v_triggers IS NOT NULL THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Triggers that are not HotMesh''s would not fire, or would: %s.', v_triggers),
+            'Drop them, if nobody needs them.');
+    ELSIF v_keys <> 1 OR v_others IS NOT NULL THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Foreign keys would not be looked after: %s.',
+                coalesce(v_others, format('%s of them lead from %s to %s', v_keys, step.attributes, step.relation))),
+            'Drop them, if nobody needs them.');
+    ELSIF NOT hotmesh_dba._may_lock(step.relation) THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('42501', format('Role "%s" cannot lock rows of %s.', current_user, step.relation),
+            format('GRANT UPDATE (pruned_at) ON %s TO %I; and no row-level security for it.', step.relation, current_user));
+    ELSIF hotmesh_dba._is_distributed(step.relation) THEN
+        PERFORM hotmesh_dba._raise_no_fast_path('0A000', 'The app''s schema is distributed by Citus, and the setting stays on this node.',
+            'There is no way around it.');
+    END IF;
+    PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
+    PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
+    PERFORM hotmesh_dba._check_sees_all(step.attributes, 'disable triggers');
+END
+$$;
+
+-- Switches triggers off, or back to what was; returns what was. Whoever calls it undoes it in the same routine; an
+-- error is undone by its subtransaction. Nothing of it may outlast a step: the caller's transaction goes on.
+CREATE OR REPLACE FUNCTION hotmesh_dba._set_replication_role(role text) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_was text := current_setting('session_replication_role');
+BEGIN
+    IF role <> v_was THEN
+        PERFORM set_config('session_replication_role', role, true);
+    END IF;
+    RETURN v_was;
+END
+$$;
+
+-- The trigger that recomputes is_live on every write: where it is switched off we do its work.
+CREATE OR REPLACE FUNCTION hotmesh_dba._has_live_trigger(jobs regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_trigger t
+                   WHERE t.tgrelid = jobs AND t.tgname = 'trg_update_is_live' AND t.tgenabled IN ('O', 'A'))
+$$;
+
+-- sql/steps/delete_rows.sql
+
+-- Messages and signals. Nobody locks a processed message, so none is locked before it goes: FOR UPDATE would write
+-- every row once more. Only where somebody did lock one, the others are chosen around it.
+
+-- All due rows of so many pages (NULL: to the end). No row is looked up: as fast as DELETE can be.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window(lane hotmesh_dba._lane, max_pages bigint)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_bitmapscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_pages bigint := hotmesh_dba._pages((lane).relation);
+    v_until bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_taken bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s t WHERE t.ctid > $3 AND t.ctid < $4 AND %s', (lane).relation, ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    -- The sample may have seen emptier pages.
+    lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(v_until);
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- All that is due: little, by a look that was just taken.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_due(lane hotmesh_dba._lane) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_taken bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s t WHERE %s', (lane).relation, ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- The chosen rows of a leaf. The filter once more: one that was not locked may have changed since.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_chosen(lane hotmesh_dba._lane, tids tid[]) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_taken bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s t WHERE t.ctid = ANY ($3) AND %s', (lane).relation, ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list, tids;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- Through the parent, by key: the oldest from next_mark on.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_by_key(lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_taken  bigint;
+    v_chosen bigint;
+    v_mark   timestamptz;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('WITH chosen AS MATERIALIZED (
+                        SELECT %1$s, t.%3$I AS mark FROM %2$s t WHERE %4$s AND t.%3$I >= $4 ORDER BY t.%3$I LIMIT $3 %5$s
+                    ), gone AS (
+                        DELETE FROM %2$s t USING chosen c WHERE (%6$s) = (%7$s) AND %4$s RETURNING 1
+                    )
+                    SELECT (SELECT count(*) FROM gone), count(*), max(c.mark) FROM chosen c',
+                   ((lane).step).key_columns, (lane).relation, ((lane).step).mark_column, ((lane).step).row_filter,
+                   hotmesh_dba._locking_clause(lane),
+                   regexp_replace(((lane).step).key_columns, '(\w+)', 't.\1', 'g'),
+                   regexp_replace(((lane).step).key_columns, '(\w+)', 'c.\1', 'g'))
+        INTO v_taken, v_chosen, v_mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).next_mark;
+    lane.next_mark := coalesce(v_mark, (lane).next_mark);
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_chosen < max_rows IS NOT FALSE OR v_taken = 0, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- sql/steps/delete_jobs.sql
+
+-- Removes the chosen jobs' attributes: all of them, or those of attribute_filter. By the primary key: without
+-- statistics (a restored database) the planner would read the whole table or the index (type, symbol).
+-- JIT is off wherever sequential scans are: before PostgreSQL 18 one that cannot be avoided then seems dear
+-- enough to be compiled for seconds.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_attributes(attributes regclass, job_ids uuid[], attribute_filter text)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_deleted bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('DELETE FROM %s a WHERE a.job_id = ANY ($1) AND %s', attributes, attribute_filter)
+        USING job_ids;
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    RETURN v_deleted;
+END
+$$;
+
+-- How many attributes this transaction has deleted so far: a cascade's rows are in no ROW_COUNT. (0 with track_counts
+-- off.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._attributes_gone(attributes regclass) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT sum(pg_stat_get_xact_tuples_deleted(t))::bigint FROM hotmesh_dba._tree(attributes) t $$;
+
+-- Where the cascade cannot be relied on, the attributes are removed by us, in the same transaction, from jobs
+-- that are locked; where that cannot be done whole either, nothing is deleted.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_explicit_cascade(step hotmesh_dba._step) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_isolation('delete jobs without their foreign key''s cascade');
+    IF NOT has_any_column_privilege(step.relation, 'UPDATE') THEN
+        PERFORM hotmesh_dba._check_privilege(step.relation, 'UPDATE', 'expired_at');
+    END IF;
+    PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
+    PERFORM hotmesh_dba._check_privilege(step.attributes, 'DELETE');
+    PERFORM hotmesh_dba._check_sees_all(step.relation, 'delete jobs without their foreign key''s cascade');
+    PERFORM hotmesh_dba._check_sees_all(step.attributes, 'delete jobs without their foreign key''s cascade');
+END
+$$;
+
+-- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
+-- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_before     bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
+    v_gone       uuid[];
+BEGIN
+    IF (lane).by_hand THEN
+        PERFORM hotmesh_dba._check_explicit_cascade((lane).step);
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
+    END IF;
+    PERFORM hotmesh_dba._bound_waiting();
+    -- The filter once more: a job that was not locked may have changed since it was chosen.
+    EXECUTE format('WITH gone AS (DELETE FROM %s t WHERE t.id = ANY ($3) AND %s RETURNING t.id) SELECT array_agg(g.id) FROM gone g',
+                   (lane).relation, ((lane).step).row_filter)
+        INTO v_gone
+        USING ((lane).step).before, ((lane).step).entity_list, job_ids;
+    IF (lane).triggers_off THEN
+        PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
+    ELSIF (lane).by_hand AND coalesce(cardinality(v_gone), 0) < cardinality(job_ids) THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - coalesce(cardinality(v_gone), 0),
+                                   cardinality(job_ids)),
+                  DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;',
+                                ((lane).step).relation);
+    END IF;
+    RETURN ROW(coalesce(cardinality(v_gone), 0), 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
+               '{}'::text[], true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- sql/steps/strip_jobs.sql
+
+-- The chosen jobs, which we hold locked, lose their attributes and get their mark: the very same jobs in
+-- both statements, so one that completes meanwhile is neither stripped nor marked.
+CREATE OR REPLACE FUNCTION hotmesh_dba._strip_jobs(lane hotmesh_dba._lane, job_ids uuid[])
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_attributes bigint;
+    v_marked     bigint;
+BEGIN
+    PERFORM hotmesh_dba._check_isolation('strip attributes');
+    v_attributes := hotmesh_dba._delete_attributes((lane).attributes, job_ids, ((lane).step).attribute_filter);
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('UPDATE %s t SET pruned_at = pg_catalog.now() %s WHERE t.id = ANY ($1)', (lane).relation,
+                   CASE WHEN (lane).triggers_off AND hotmesh_dba._has_live_trigger(((lane).step).relation)
+                        THEN ', is_live = t.expired_at IS NULL OR t.expired_at > pg_catalog.now()' END)
+        USING job_ids;
+    GET DIAGNOSTICS v_marked = ROW_COUNT;
+    IF v_marked < cardinality(job_ids) THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs were not marked', cardinality(job_ids) - v_marked, cardinality(job_ids)),
+                  DETAIL = 'A trigger or a policy kept them from it.';
+    END IF;
+    RETURN ROW(v_marked, v_attributes, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+-- sql/steps/take.sql
+
+-- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_role    text := hotmesh_dba._set_replication_role(CASE WHEN (lane).triggers_off THEN 'replica'
+                                                             ELSE current_setting('session_replication_role') END);
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := CASE
+        WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        ELSE hotmesh_dba._delete_chosen(lane, tids)
+    END;
+    PERFORM hotmesh_dba._set_replication_role(v_role);
+    IF (lane).triggers_off THEN
+        -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
+        PERFORM hotmesh_dba._check_fast_path((lane).step);
+    END IF;
+    RETURN v_outcome;
+END
+$$;
+
+-- May an error have been caused by one row? Not a lock, a missing right, a full disk, a shutdown.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_a_rows_fault(sqlstate_of text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '57', '58', 'XX') $$;
+
+-- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
+-- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
+-- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
+-- transaction, which is whole or not at all.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_half  int := cardinality(tids) / 2;
+    v_key   text;
+    v_left  hotmesh_dba._outcome;
+    v_right hotmesh_dba._outcome;
+BEGIN
+    BEGIN
+        RETURN hotmesh_dba._take_all(lane, ids, tids);
+    EXCEPTION WHEN OTHERS THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+            RAISE;
+        END IF;
+        IF v_half = 0 THEN
+            v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
+            PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
+        END IF;
+    END;
+    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
+    lane.skip := (lane).skip || v_left.skipped;
+    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
+    RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
+               v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_skipped(lane hotmesh_dba._lane, key text, sqlstate_of text, reason text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_look text := format('SELECT * FROM %s WHERE %s = %L;', (lane).relation,
+                          CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN 'id' ELSE 'ctid' END, key);
+BEGIN
+    IF ((lane).step).name = 'strip' THEN
+        RAISE WARNING 'job % of % cannot be marked as pruned, so it was not stripped', key, (lane).relation
+            USING ERRCODE = sqlstate_of, DETAIL = reason, HINT = 'See what is wrong with it: ' || v_look;
+    ELSE
+        RAISE WARNING 'row % of % cannot be deleted', key, (lane).relation
+            USING ERRCODE = sqlstate_of, DETAIL = reason, HINT = 'See what is wrong with it: ' || v_look;
+    END IF;
+END
+$$;
+
+-- sql/steps/run.sql
+
+-- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT lane.relation = (lane.step).relation
+        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
+$$;
+
+-- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
+-- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._is_there(lane) THEN
+        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    END IF;
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._delete_due(lane);
+    END IF;
+    IF (lane).way IS NULL THEN
+        lane := hotmesh_dba._probe(lane);
+    END IF;
+    IF (lane).due = 0 THEN
+        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+    ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
+        RETURN hotmesh_dba._delete_by_key(lane, max_rows);
+    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+        BEGIN
+            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
+                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+        EXCEPTION WHEN OTHERS THEN
+            lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
+        END;
+    END IF;
+    RETURN hotmesh_dba._run_chosen(lane, max_rows);
+END
+$$;
+
+-- A batch of rows that are first chosen, then taken.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_chosen(lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_pages   CONSTANT bigint := 4096;      -- read by a batch that finds little: some milliseconds
+    v_choice  hotmesh_dba._choice;
+    v_outcome hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, NULL);
+BEGIN
+    lane.by_hand := ((lane).step).name IN ('jobs', 'transient') AND NOT (lane).triggers_off
+                    AND NOT hotmesh_dba._cascade_is_intact(((lane).step).relation, ((lane).step).attributes);
+    v_choice := hotmesh_dba._choose(lane, max_rows, CASE WHEN max_rows IS NOT NULL THEN c_pages END);
+    IF v_choice.tids IS NOT NULL THEN
+        v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
+    END IF;
+    lane := v_choice.lane;
+    lane.skip := (lane).skip || v_outcome.skipped;
+    v_outcome.lane := lane;
+    -- By marks, a batch that took nothing would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
+    RETURN v_outcome;
+END
+$$;
+
+-- Adds what a step did (or would do) to the result's columns.
+CREATE OR REPLACE FUNCTION hotmesh_dba._add(counts hotmesh_dba._counts, step_name text, taken bigint, attributes bigint)
+RETURNS hotmesh_dba._counts
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    CASE step_name
+        WHEN 'jobs' THEN counts.deleted_jobs := counts.deleted_jobs + taken;
+        WHEN 'transient' THEN counts.deleted_transient := counts.deleted_transient + taken;
+        WHEN 'engine_streams' THEN counts.deleted_engine_streams := counts.deleted_engine_streams + taken;
+        WHEN 'worker_streams' THEN counts.deleted_worker_streams := counts.deleted_worker_streams + taken;
+        WHEN 'signals' THEN counts.deleted_signals := counts.deleted_signals + taken;
+        WHEN 'strip' THEN
+            counts.marked_pruned := counts.marked_pruned + taken;
+            counts.stripped_attributes := counts.stripped_attributes + attributes;
+    END CASE;
+    counts.deleted_streams := counts.deleted_engine_streams + counts.deleted_worker_streams;
+    RETURN counts;
+END
+$$;
+
+-- How many rows of a step are due now, and are not taken by an earlier step; counted no further than max_rows.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_due(step hotmesh_dba._step, max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM (%s) due', hotmesh_dba._due_query(step, '1'))
+        INTO v_count
+        USING step.before, step.entity_list, max_rows;
+    RETURN v_count;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_query(step hotmesh_dba._step, columns text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT %s FROM %s t WHERE %s AND (%s) IS NOT TRUE LIMIT $3',
+                  columns, step.relation, step.row_filter, coalesce(step.taken_before, 'false'))
+$$;
+
+-- sql/prune.sql
+
+-- A batch that meets a lock gives way (its subtransaction sets free what it had locked) and tries again a few
+-- times; then the whole call fails, and nothing is half done. So does one that meets a full lock table, for others
+-- may have taken their room at the same instant; but a strip tries with less and less, and then only stops.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch_patiently(app_schema name, lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_bound bigint := max_rows;
+BEGIN
+    FOR v_try IN 1 .. 5 LOOP
+        BEGIN
+            RETURN hotmesh_dba._run_batch(lane, v_bound, true);
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                lane.careful := true;
+                PERFORM pg_sleep(v_try * 0.02);
+            WHEN out_of_memory THEN
+                IF ((lane).step).name <> 'strip' AND v_try = 5 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.5);
+                IF ((lane).step).name = 'strip' THEN
+                    v_bound := least(v_bound / 4, hotmesh_dba._lock_room());
+                    IF v_bound = 0 OR v_try = 5 THEN
+                        RETURN ROW(0, 0, 0, '{}'::text[], NULL, lane)::hotmesh_dba._outcome;
+                    END IF;
+                END IF;
+        END;
+    END LOOP;
+    PERFORM hotmesh_dba._raise_locked(app_schema, 'prune');
+END
+$$;
+
+-- How many rows the next batch may take. Only the mark of the strip takes locks that pile up, and only by its trigger.
+CREATE OR REPLACE FUNCTION hotmesh_dba._batch_bound(lane hotmesh_dba._lane, workers int DEFAULT 1) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN (lane.step).name = 'strip' AND NOT lane.triggers_off THEN hotmesh_dba._lock_room() / workers END
+$$;
+
+-- What is left to strip. Where the lock table is full, those who filled it are giving way as well: a count
+-- must not fail the call that stopped for it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_remaining(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 10 LOOP
+        BEGIN
+            RETURN hotmesh_dba._count_due(step, NULL);
+        EXCEPTION WHEN out_of_memory THEN
+            IF v_try = 10 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._warn_of_remaining(app_schema name, remaining bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE WARNING '% finished jobs of app "%" are left to strip', remaining, app_schema
+        USING DETAIL = 'Marking a live job takes a lock that lasts to the end of the transaction, and the server''s lock table holds no more safely.',
+              HINT = 'Call prune again in a new transaction, until nothing is left; or raise max_locks_per_transaction.';
+END
+$$;
+
+-- Every step to its end, in the caller's transaction.
+-- Called by the wrappers of all apps by its identity: only ever replaced, its signature is fixed.
+CREATE OR REPLACE FUNCTION hotmesh_dba.prune(
+    app_id                   text,
+    retention                interval DEFAULT '7 days',
+    prune_jobs               boolean  DEFAULT true,
+    prune_streams            boolean  DEFAULT true,
+    strip_attributes         boolean  DEFAULT false,
+    entity_list              text[]   DEFAULT NULL,
+    prune_transient          boolean  DEFAULT false,
+    keep_hmark               boolean  DEFAULT false,
+    prune_engine_streams     boolean  DEFAULT NULL,
+    prune_worker_streams     boolean  DEFAULT NULL,
+    engine_streams_retention interval DEFAULT NULL,
+    worker_streams_retention interval DEFAULT NULL,
+    prune_signals            boolean  DEFAULT true)
+RETURNS TABLE (
+    deleted_jobs           bigint,
+    deleted_streams        bigint,
+    deleted_engine_streams bigint,
+    deleted_worker_streams bigint,
+    stripped_attributes    bigint,
+    deleted_transient      bigint,
+    marked_pruned          bigint,
+    deleted_signals        bigint,
+    remaining              bigint)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+    v_counts  hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
+    v_steps   hotmesh_dba._step[];
+    v_step    hotmesh_dba._step;
+    v_lanes   hotmesh_dba._lane[];
+    v_lane    hotmesh_dba._lane;
+    v_bound   bigint;
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    remaining := 0;
+    PERFORM hotmesh_dba._check_writable();
+    v_options := hotmesh_dba._resolve(
+        app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
+    v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(v_options) s);
+    PERFORM hotmesh_dba._check_steps(v_steps, v_options.disable_triggers);
+
+    FOREACH v_step IN ARRAY v_steps LOOP
+        v_lanes := CASE WHEN hotmesh_dba._is_due(v_step)
+                        THEN ARRAY(SELECT l FROM hotmesh_dba._lanes(v_step, v_options.disable_triggers) l) ELSE '{}' END;
+        FOREACH v_lane IN ARRAY v_lanes LOOP
+            LOOP
+                v_bound := hotmesh_dba._batch_bound(v_lane);
+                EXIT WHEN v_bound = 0;
+                v_outcome := hotmesh_dba._run_batch_patiently(v_options.app_schema, v_lane, v_bound);
+                v_counts := hotmesh_dba._add(v_counts, v_step.name, v_outcome.taken, v_outcome.attributes);
+                v_lane := v_outcome.lane;
+                v_bound := CASE WHEN v_outcome.finished IS NULL THEN 0 ELSE v_bound END;
+                EXIT WHEN v_outcome.finished OR v_bound = 0;
+            END LOOP;
+            EXIT WHEN v_bound = 0;
+        END LOOP;
+        IF v_step.name = 'strip' THEN
+            remaining := hotmesh_dba._count_remaining(v_step);
+            IF v_bound = 0 AND remaining > 0 THEN
+                PERFORM hotmesh_dba._warn_of_remaining(v_options.app_schema, remaining);
+            END IF;
+        END IF;
+    END LOOP;
+
+    RETURN QUERY SELECT v_counts.*, remaining;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.prune(text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean) IS
+'Removes an app''s finished work in the caller''s transaction, and returns one row of counts.
+app_id: the app (see view hotmesh_dba.app).
+retention (7 days): jobs and messages go when they expired longer ago than this; not NULL, not negative.
+prune_jobs (true): delete expired jobs, their attributes with them; only those of entity_list where one is given.
+prune_streams (true): delete expired messages; prune_engine_streams, prune_worker_streams (NULL: as prune_streams) say it per kind.
+strip_attributes (false): remove the execution artifacts of completed live jobs, whatever their age; jdata, udata and jmark stay, hmark too with keep_hmark (false). Needs READ COMMITTED.
+entity_list (NULL: every job): entities that jobs and strip are restricted to.
+prune_transient (false): delete expired jobs that have no entity, whatever entity_list says.
+engine_streams_retention, worker_streams_retention (NULL: as retention): a window for each kind of message.
+prune_signals (true): delete signals whose expiry has come.
+remaining: completed jobs still due for stripping; one transaction strips as many as the lock table safely holds, and warns.
+Errors: 22023 22004 42602 3F000 42809 bad input; 25001 25006 wrong transaction; 42501 missing privilege; 55000 not deployed; 55P03 locked.';
+
+-- sql/preview.sql
+
+-- How many attributes the strip would remove, from no more than max_rows jobs, counted no further than max_rows.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_attributes(step hotmesh_dba._step, max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_count bigint;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s a WHERE a.job_id IN (%s) AND %s LIMIT $3) due',
+                   step.attributes, hotmesh_dba._due_query(step, 't.id'), step.attribute_filter)
+        INTO v_count
+        USING step.before, step.entity_list, max_rows;
+    RETURN v_count;
+END
+$$;
+
+-- STABLE, so PostgreSQL itself keeps it from changing anything, and all counts come from one snapshot.
+CREATE OR REPLACE FUNCTION hotmesh_dba.preview(
+    app_id                   text,
+    retention                interval DEFAULT '7 days',
+    prune_jobs               boolean  DEFAULT true,
+    prune_streams            boolean  DEFAULT true,
+    strip_attributes         boolean  DEFAULT false,
+    entity_list              text[]   DEFAULT NULL,
+    prune_transient          boolean  DEFAULT false,
+    keep_hmark               boolean  DEFAULT false,
+    prune_engine_streams     boolean  DEFAULT NULL,
+    prune_worker_streams     boolean  DEFAULT NULL,
+    engine_streams_retention interval DEFAULT NULL,
+    worker_streams_retention interval DEFAULT NULL,
+    prune_signals            boolean  DEFAULT true,
+    max_rows                 bigint   DEFAULT NULL)
+RETURNS TABLE (
+    deleted_jobs           bigint,
+    deleted_streams        bigint,
+    deleted_engine_streams bigint,
+    deleted_worker_streams bigint,
+    stripped_attributes    bigint,
+    deleted_transient      bigint,
+    marked_pruned          bigint,
+    deleted_signals        bigint,
+    exact                  boolean)
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options    hotmesh_dba._options;
+    v_counts     hotmesh_dba._counts := (0, 0, 0, 0, 0, 0, 0, 0);
+    v_step       hotmesh_dba._step;
+    -- One more than is shown, to know whether there are more (least passes over NULL: no limit).
+    v_limit      bigint := least(max_rows, 9223372036854775806) + 1;
+    v_due        bigint;
+    v_attributes bigint;
+BEGIN
+    IF max_rows < 1 THEN
+        RAISE EXCEPTION 'max_rows must be positive: %', max_rows
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Counting stops at max_rows rows of a step and table.',
+                  HINT = 'Leave it out to count everything: max_rows => NULL.';
+    END IF;
+    exact := true;
+    v_options := hotmesh_dba._resolve(
+        app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
+    PERFORM hotmesh_dba._check_step_privileges(s, false) FROM hotmesh_dba._steps(v_options) s;
+
+    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(v_options) s LOOP
+        v_due := hotmesh_dba._count_due(v_step, v_limit);
+        v_attributes := CASE WHEN v_step.name = 'strip' THEN hotmesh_dba._count_attributes(v_step, v_limit) ELSE 0 END;
+        exact := exact AND greatest(v_due, v_attributes) < v_limit;
+        v_counts := hotmesh_dba._add(v_counts, v_step.name, least(v_due, max_rows), least(v_attributes, max_rows));
+    END LOOP;
+
+    RETURN QUERY SELECT v_counts.*, exact;
+EXCEPTION WHEN lock_not_available THEN
+    PERFORM hotmesh_dba._raise_locked(v_options.app_schema, 'preview');
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.preview(text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, bigint) IS
+'Counts what prune with the same options would remove, and changes nothing; needs SELECT alone, and works on a standby.
+max_rows (NULL: no limit): stop counting at this many rows of a step and table.
+exact: whether every count is the whole one. The strip is counted whole, though prune may do it in several calls.
+Errors: 22023 22004 42602 3F000 42809 bad input; 42501 missing privilege; 55000 not deployed.';
+
+-- sql/runs/rights.sql
+
+-- Whoever may delete an app's jobs sees and writes the records of its runs, and nobody else.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_prune(app name) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT has_table_privilege(c.oid, 'DELETE')
+                     FROM pg_class c
+                     JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE n.nspname = _may_prune.app AND c.relname = 'jobs'), false)
+$$;
+
+DROP POLICY IF EXISTS may_prune ON hotmesh_dba.run;
+CREATE POLICY may_prune ON hotmesh_dba.run USING (hotmesh_dba._may_prune(app)) WITH CHECK (hotmesh_dba._may_prune(app));
+
+-- sql/runs/record.sql
+
+-- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
+
+-- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
+         + run.deleted_signals + run.marked_pruned
+$$;
+
+-- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
+-- the very thing we are here against.
+CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE hotmesh_dba.run r
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
+    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+
+    DELETE FROM hotmesh_dba.run r
+    WHERE r.app = app_schema AND r.state <> 'running'
+      AND (r.started_at < now() - interval '90 days'
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._record_batch(
+    run hotmesh_dba._run, step_name text, outcome hotmesh_dba._outcome, elapsed interval) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_counts hotmesh_dba._counts := hotmesh_dba._add((0, 0, 0, 0, 0, 0, 0, 0), step_name, outcome.taken, outcome.attributes);
+BEGIN
+    UPDATE hotmesh_dba.run r
+    SET updated_at = clock_timestamp(),
+        batches = r.batches + 1,
+        longest_batch = greatest(r.longest_batch, elapsed),
+        deleted_jobs = r.deleted_jobs + v_counts.deleted_jobs,
+        deleted_transient = r.deleted_transient + v_counts.deleted_transient,
+        deleted_engine_streams = r.deleted_engine_streams + v_counts.deleted_engine_streams,
+        deleted_worker_streams = r.deleted_worker_streams + v_counts.deleted_worker_streams,
+        deleted_signals = r.deleted_signals + v_counts.deleted_signals,
+        marked_pruned = r.marked_pruned + v_counts.marked_pruned,
+        stripped_attributes = r.stripped_attributes + v_counts.stripped_attributes,
+        cascaded_attributes = r.cascaded_attributes + outcome.cascaded,
+        skipped = r.skipped + cardinality(outcome.skipped)
+    WHERE r.id = (run).id;
+END
+$$;
+
+-- Ends a run: `failed` where anything failed, `stopped` where something due is left, else `completed`.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_run(run hotmesh_dba._run, reason text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    run.ended := true;
+    run.stop_reason := reason;
+    run.remaining := hotmesh_dba._remaining(run);
+    UPDATE hotmesh_dba.run r
+    SET state = CASE WHEN (run).sqlstate IS NOT NULL THEN 'failed' WHEN reason IS NOT NULL THEN 'stopped' ELSE 'completed' END,
+        stop_reason = reason,
+        updated_at = clock_timestamp(),
+        finished_at = clock_timestamp(),
+        remaining = (run).remaining,
+        error_sqlstate = (run).sqlstate,
+        error_message = (run).message,
+        error_detail = (run).detail
+    WHERE r.id = (run).id;
+    RETURN run;
+END
+$$;
+
+-- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+CREATE OR REPLACE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    FROM unnest((run).lanes) l
+$$;
+
+-- What the caller is told once the record is committed: the error, or a warning of what is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._report(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).sqlstate IS NOT NULL THEN
+        RAISE EXCEPTION '%', (run).message
+            USING ERRCODE = (run).sqlstate,
+                  DETAIL = concat_ws(' ', (run).detail,
+                                     format('Run %s of app "%s" removed %s rows before, and they stay removed.',
+                                            (run).id, (run).app, (run).taken)),
+                  HINT = coalesce((run).hint, format('SELECT * FROM hotmesh_dba.run WHERE id = %s; and call it again to go on.', (run).id));
+    ELSIF (run).stop_reason IS NOT NULL THEN
+        RAISE WARNING 'run % of app "%" stopped: %', (run).id, (run).app, (run).stop_reason
+            USING DETAIL = format('%s rows were removed, about %s are left.', (run).taken, (run).remaining),
+                  HINT = 'Call it again to go on.';
+    END IF;
+END
+$$;
+
+-- sql/runs/locks.sql
+
+-- One run at a time and app and worker, by locks that no exit path can leave behind: each transaction takes them at its
+-- head, and its end gives them up. In the key space of two integers, since HotMesh uses the other.
+--   (app, 0)       exclusive by a run alone, shared by workers
+--   (app, worker)  exclusive by a worker
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._lock_key(app_schema name) RETURNS int
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT hashtext('hotmesh_dba ' || n.oid) & 2147483647 FROM pg_namespace n WHERE n.nspname = app_schema
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._try_run_locks(app_schema name, worker int, workers int) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_key int := hotmesh_dba._lock_key(app_schema);
+BEGIN
+    IF workers = 1 THEN
+        RETURN pg_try_advisory_xact_lock(v_key, 0);
+    END IF;
+    RETURN pg_try_advisory_xact_lock_shared(v_key, 0) AND pg_try_advisory_xact_lock(v_key, worker);
+END
+$$;
+
+-- Between two batches somebody who begins a run may hold them, for a second at most, to see whether we are alive.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_run_locks(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
+AS $$
+DECLARE
+    v_key int := hotmesh_dba._lock_key((run).app);
+BEGIN
+    IF (run).workers = 1 THEN
+        PERFORM pg_advisory_xact_lock(v_key, 0);
+    ELSE
+        PERFORM pg_advisory_xact_lock_shared(v_key, 0);
+        PERFORM pg_advisory_xact_lock(v_key, (run).worker);
+    END IF;
+    IF NOT EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.state = 'running') THEN
+        RAISE EXCEPTION 'run % of app "%" was ended by somebody else', (run).id, (run).app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'Its row in hotmesh_dba.run says that it is over, or is gone.',
+                  HINT = format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', (run).id);
+    END IF;
+END
+$$;
+
+-- Does this run's process hold one of its locks, or queue for one? A pid alone proves nothing: it is used again, and
+-- comes back from a dump. Our own process at work on another run is no proof for the old one either.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_alive(run hotmesh_dba.run) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT run.state = 'running' AND run.pid <> pg_backend_pid() AND run.started_at >= pg_postmaster_start_time()
+       AND EXISTS (SELECT FROM pg_locks l
+                   WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.pid = run.pid
+                     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                     AND l.classid = hotmesh_dba._lock_key(run.app)::oid)
+$$;
+
+-- The same, allowing for the moment between two batches in which it has none: asked for up to a second.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_surely_dead(run hotmesh_dba.run) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_until timestamptz := clock_timestamp() + interval '1 second';
+BEGIN
+    LOOP
+        IF hotmesh_dba._is_alive(run) THEN
+            RETURN false;
+        ELSIF run.pid = pg_backend_pid() OR run.started_at < pg_postmaster_start_time() OR clock_timestamp() >= v_until
+              OR NOT EXISTS (SELECT FROM pg_stat_get_activity(run.pid)) THEN
+            RETURN true;
+        END IF;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$$;
+
+-- Who stands in the way of a run, as an error that names the holder.
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_busy(app_schema name, worker int, detail text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_holder text;
+BEGIN
+    SELECT string_agg(format('Run %s of role "%s" (process %s, worker %s of %s) has removed %s rows since %s.', r.id, r.role, r.pid,
+                             r.worker, r.workers, hotmesh_dba._rows_done(r), date_trunc('second', r.started_at)), ' ')
+    INTO v_holder
+    FROM hotmesh_dba.run r
+    WHERE r.app = app_schema AND r.state = 'running' AND NOT hotmesh_dba._is_surely_dead(r);
+    RAISE EXCEPTION 'another run prunes app "%"', app_schema
+        USING ERRCODE = 'lock_not_available',
+              DETAIL = concat_ws(' ', detail, coalesce(v_holder, hotmesh_dba._run_lock_holders(app_schema))),
+              HINT = 'Wait for it: SELECT * FROM hotmesh_dba.progress; or end it: SELECT pg_cancel_backend(pid).';
+END
+$$;
+
+-- Processes that hold the app's run locks without a row that we can see.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_lock_holders(app_schema name) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'Its lock is held by process ' || coalesce(string_agg(DISTINCT l.pid::text, ', '), 'that has ended meanwhile') || '.'
+    FROM pg_locks l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.pid <> pg_backend_pid() AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND l.classid = hotmesh_dba._lock_key(app_schema)::oid
+$$;
+
+-- sql/runs/steer.sql
+
+-- How many rows a batch takes: a number that was given (fewer after a setback); else what took four fifths of batch_time
+-- the last time. Never more than the lock table holds, nor than max_rows leaves.
+CREATE OR REPLACE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(1, least(CASE WHEN lane.setbacks > 0 THEN least((run).batch_size, lane.size)
+                                  ELSE coalesce((run).batch_size, lane.size) END, hotmesh_dba._batch_bound(lane, (run).workers),
+                             (run).max_rows - (run).taken))
+$$;
+
+-- It starts small: nobody knows yet how many attributes a job has.
+CREATE OR REPLACE FUNCTION hotmesh_dba._first_size(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN hotmesh_dba._is_of_jobs(step) THEN 50 ELSE 5000 END::bigint $$;
+
+-- A batch that found less than it might have taken says nothing about a bigger one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next_size(
+    tried bigint, taken bigint, elapsed interval, batch_time interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(1, CASE WHEN f.factor < 1 OR taken >= tried / 2 THEN tried * least(4, greatest(0.1, f.factor)) ELSE tried END)::bigint
+    FROM (SELECT 0.8 * extract(epoch FROM batch_time) / greatest(0.0005, extract(epoch FROM elapsed)) AS factor) f
+$$;
+
+-- sql/runs/throttle.sql
+
+-- What slows a run down between two batches, so that others hardly notice it.
+
+-- The pause that was asked for, or as long as the WAL of this batch should have taken to write. (All of the server's
+-- since the batch began: others' is in it too, and makes us slower, not them.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._pause_after(run hotmesh_dba._run, begun timestamptz, wal_begun pg_lsn) RETURNS interval
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest((run).batch_pause,
+                    CASE WHEN (run).max_wal_rate IS NOT NULL THEN
+                        make_interval(secs => ((pg_current_wal_insert_lsn() - wal_begun) / (run).max_wal_rate)::float8)
+                        - (clock_timestamp() - begun)
+                    END)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._replayed(lsn pg_lsn) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(bool_and(r.replay_lsn >= lsn), true) FROM pg_stat_replication r $$;
+
+-- Has every replica replayed what was written max_replica_lag ago? What it has to reach is noted, and noted anew once
+-- it was reached. (Its own replay_lag stands still while replay is paused.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._replicas_keep_up(run hotmesh_dba._run) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (run).max_replica_lag IS NULL
+        OR clock_timestamp() < (run).replay_since + (run).max_replica_lag
+        OR hotmesh_dba._replayed((run).replay_lsn)
+$$;
+
+-- May the next batch begin? Else sleeps for a moment (and no longer: a transaction that sleeps holds a snapshot).
+CREATE OR REPLACE FUNCTION hotmesh_dba._throttle(run hotmesh_dba._run, OUT may_go boolean)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_left float8 := extract(epoch FROM (run).resume_at - clock_timestamp());
+BEGIN
+    may_go := false;
+    IF v_left > 0 THEN
+        PERFORM pg_sleep(least(v_left, 0.25));
+        may_go := v_left <= 0.25 AND hotmesh_dba._replicas_keep_up(run);
+    ELSIF hotmesh_dba._replicas_keep_up(run) THEN
+        may_go := true;
+    ELSE
+        PERFORM pg_sleep(0.1);
+    END IF;
+END
+$$;
+
+-- sql/runs/start.sql
+
+-- A knob of prune_batched that is out of its range.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_knob(ok boolean, option_name text, value text, range text, example text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF ok IS NOT TRUE THEN
+        RAISE EXCEPTION '% must be %: %', option_name, range, coalesce(value, 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Nothing was changed.',
+                  HINT = format('Write for example %s => %s.', option_name, example);
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_knobs(
+    batch_size int, batch_time interval, batch_pause interval, max_runtime interval, max_rows bigint, worker int,
+    workers int, disable_triggers boolean, max_wal_rate bigint, max_replica_lag interval) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_knob(coalesce(batch_size > 0, true), 'batch_size', batch_size::text, 'positive, or NULL', '1000');
+    PERFORM hotmesh_dba._check_knob(batch_time BETWEEN '1 ms' AND '1 hour', 'batch_time', batch_time::text,
+                                    'between 1 ms and an hour', '''200 ms''');
+    PERFORM hotmesh_dba._check_knob(batch_pause BETWEEN '0' AND '1 hour', 'batch_pause', batch_pause::text,
+                                    'between 0 and an hour', '''50 ms''');
+    PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
+                                    'between 0 and a year, or NULL', '''10 minutes''');
+    PERFORM hotmesh_dba._check_knob(coalesce(max_rows > 0, true), 'max_rows', max_rows::text, 'positive, or NULL', '1000000');
+    PERFORM hotmesh_dba._check_knob(workers BETWEEN 1 AND 64, 'workers', workers::text, 'between 1 and 64', '2');
+    PERFORM hotmesh_dba._check_knob(worker BETWEEN 1 AND workers, 'worker', worker::text, 'between 1 and workers', '1');
+    PERFORM hotmesh_dba._check_flag('disable_triggers', disable_triggers);
+    PERFORM hotmesh_dba._check_knob(coalesce(max_wal_rate > 0, true), 'max_wal_rate', max_wal_rate::text,
+                                    'positive (bytes a second), or NULL', '50000000');
+    PERFORM hotmesh_dba._check_knob(coalesce(max_replica_lag BETWEEN '0' AND '1 year', true), 'max_replica_lag',
+                                    max_replica_lag::text, 'between 0 and a year, or NULL', '''10 seconds''');
+    IF max_replica_lag IS NOT NULL AND NOT pg_has_role('pg_read_all_stats', 'USAGE') THEN
+        RAISE EXCEPTION 'permission denied to see how far replicas are'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Role "%s" may not read pg_stat_replication, which max_replica_lag needs.', current_user),
+                  HINT = format('GRANT pg_read_all_stats TO %I;', current_user);
+    END IF;
+END
+$$;
+
+-- max_runtime NULL: nine tenths of statement_timeout, where one is set; it bounds the whole CALL, and setting it inside
+-- does not help.
+CREATE OR REPLACE FUNCTION hotmesh_dba._ends_at(max_runtime interval) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT statement_timestamp()
+           + coalesce(max_runtime, nullif(current_setting('statement_timeout')::interval, '0') * 0.9)
+$$;
+
+-- Where one statement may take all that is due of a step: its lane, or none if nothing is due; NULL where it may not.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_sweep(step hotmesh_dba._step, batch_time interval) RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_most bigint := hotmesh_dba._sweep_rows(step, batch_time);
+    v_lane hotmesh_dba._lane := hotmesh_dba._sweep_lane(step, NULL);
+BEGIN
+    v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
+    RETURN CASE WHEN v_lane.due = 0 THEN '{}'
+                WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
+END
+$$;
+
+-- Of a step the lanes that this worker has: every workers-th leaf; what has no leaves is worker 1's. Those in which nothing
+-- is due are left out; of the others the probe says how much.
+CREATE OR REPLACE FUNCTION hotmesh_dba._probed_lanes(step hotmesh_dba._step, disable_triggers boolean, worker int, workers int)
+RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane  hotmesh_dba._lane;
+    v_lanes hotmesh_dba._lane[] := '{}';
+BEGIN
+    FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
+        BEGIN
+            v_lane := hotmesh_dba._probe(v_lane);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;   -- it is probed when its turn has come
+        END;
+        v_lane.spares := true;
+        IF (v_lane).due IS DISTINCT FROM 0 THEN
+            v_lanes := v_lanes || v_lane;
+        END IF;
+    END LOOP;
+    RETURN v_lanes;
+END
+$$;
+
+-- may_sweep: nobody shares the work or has said how much a batch takes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_lanes(
+    steps hotmesh_dba._step[], disable_triggers boolean, worker int, workers int, may_sweep boolean, batch_time interval)
+RETURNS hotmesh_dba._lane[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step  hotmesh_dba._step;
+    v_lanes hotmesh_dba._lane[] := '{}';
+    v_step_lanes hotmesh_dba._lane[];
+BEGIN
+    FOREACH v_step IN ARRAY steps LOOP
+        v_step_lanes := CASE WHEN may_sweep THEN hotmesh_dba._plan_sweep(v_step, batch_time) END;
+        IF v_step_lanes IS NULL AND hotmesh_dba._is_due(v_step) THEN
+            v_step_lanes := hotmesh_dba._probed_lanes(v_step, disable_triggers, worker, workers);
+        END IF;
+        v_lanes := v_lanes || v_step_lanes;
+    END LOOP;
+    RETURN v_lanes;
+END
+$$;
+
+-- Makes sure that nobody else prunes this app (or, with several workers, its part), and closes what dead runs left open.
+CREATE OR REPLACE FUNCTION hotmesh_dba._claim_app(app_schema name, worker int, workers int, options jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
+AS $$
+DECLARE
+    v_other hotmesh_dba.run;
+BEGIN
+    -- Workers that begin at the same instant look at each other's rows one after the other.
+    PERFORM pg_advisory_xact_lock(hotmesh_dba._lock_key(app_schema), -1);
+    IF NOT hotmesh_dba._try_run_locks(app_schema, worker, workers) THEN
+        PERFORM hotmesh_dba._raise_busy(app_schema, worker, NULL);
+    END IF;
+    PERFORM hotmesh_dba._tidy_runs(app_schema);
+    FOR v_other IN SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' LOOP
+        IF v_other.workers <> workers OR v_other.worker = worker OR workers = 1 THEN
+            PERFORM hotmesh_dba._raise_busy(app_schema, worker, format('It has %s workers, this one would be worker %s of %s.',
+                                                                       v_other.workers, worker, workers));
+        ELSIF v_other.options - 'worker' <> options - 'worker' THEN
+            PERFORM hotmesh_dba._raise_busy(app_schema, worker, 'Its options are others, and workers share theirs.');
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- A worker that joins others shares their cutoffs.
+CREATE OR REPLACE FUNCTION hotmesh_dba._share_cutoffs(options hotmesh_dba._options, first hotmesh_dba.run)
+RETURNS hotmesh_dba._options
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    options.jobs_before := first.jobs_before;
+    options.engine_before := first.engine_before;
+    options.worker_before := first.worker_before;
+    options.signals_until := first.signals_until;
+    RETURN options;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._first_worker(app_schema name) RETURNS hotmesh_dba.run
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
+$$;
+
+-- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
+CREATE OR REPLACE FUNCTION hotmesh_dba._insert_run(
+    options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_id bigint;
+BEGIN
+    INSERT INTO hotmesh_dba.run AS r (group_id, app, worker, workers, options, jobs_before, engine_before, worker_before,
+                                      signals_until, triggers_disabled)
+    VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
+            (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
+    RETURNING r.id INTO v_id;
+    RETURN v_id;
+END
+$$;
+
+-- Everything that comes before the first batch: the arguments, the rights, the locks, the plan, the record.
+CREATE OR REPLACE FUNCTION hotmesh_dba._start_run(
+    options hotmesh_dba._options, arguments jsonb, batch_size int, batch_time interval, batch_pause interval,
+    max_runtime interval, max_rows bigint, worker int, workers int, max_wal_rate bigint, max_replica_lag interval)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_run   hotmesh_dba._run;
+    v_steps hotmesh_dba._step[] := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+    v_first hotmesh_dba.run;
+BEGIN
+    PERFORM hotmesh_dba._check_steps(v_steps, (options).disable_triggers);
+    PERFORM hotmesh_dba._check_privilege(hotmesh_dba._jobs((options).app_schema), 'DELETE');    -- its record is guarded by it
+    PERFORM hotmesh_dba._claim_app((options).app_schema, worker, workers, arguments);
+    IF workers > 1 THEN
+        v_first := hotmesh_dba._first_worker((options).app_schema);
+        IF v_first.id IS NOT NULL THEN
+            options := hotmesh_dba._share_cutoffs(options, v_first);
+            v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(options) s);
+        END IF;
+    END IF;
+    v_run.id := hotmesh_dba._insert_run(options, worker, workers, arguments, v_first.group_id);
+    v_run.app := (options).app_schema;
+    v_run.worker := worker;
+    v_run.workers := workers;
+    v_run.lanes := hotmesh_dba._plan_lanes(
+        v_steps, (options).disable_triggers, worker, workers,
+        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
+    v_run.current := 1;
+    v_run.batch_size := batch_size;
+    v_run.batch_time := batch_time;
+    v_run.batch_pause := batch_pause;
+    v_run.ends_at := hotmesh_dba._ends_at(max_runtime);
+    v_run.max_rows := max_rows;
+    v_run.max_wal_rate := max_wal_rate;
+    v_run.max_replica_lag := max_replica_lag;
+    v_run.taken := 0;
+    v_run.resume_at := clock_timestamp();
+    v_run.replay_lsn := pg_current_wal_insert_lsn();
+    v_run.replay_since := clock_timestamp();
+    v_run.failed_steps := '{}';
+    v_run.ended := false;
+    UPDATE hotmesh_dba.run r
+    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+    WHERE r.id = v_run.id;
+    RETURN v_run;
+END
+$$;
+-- The procedure's arguments, resolved and written down.
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
+    app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
+    entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
+    prune_worker_streams boolean, engine_streams_retention interval, worker_streams_retention interval,
+    prune_signals boolean, batch_size int, batch_time interval, batch_pause interval, max_runtime interval,
+    max_rows bigint, worker int, workers int, disable_triggers boolean, max_wal_rate bigint, max_replica_lag interval)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options   hotmesh_dba._options;
+    v_arguments jsonb := jsonb_build_object(
+        'retention', retention, 'prune_jobs', prune_jobs, 'prune_streams', prune_streams,
+        'strip_attributes', strip_attributes, 'entity_list', entity_list, 'prune_transient', prune_transient,
+        'keep_hmark', keep_hmark, 'prune_engine_streams', prune_engine_streams, 'prune_worker_streams', prune_worker_streams,
+        'engine_streams_retention', engine_streams_retention, 'worker_streams_retention', worker_streams_retention,
+        'prune_signals', prune_signals, 'batch_size', batch_size, 'batch_time', batch_time, 'batch_pause', batch_pause,
+        'max_runtime', max_runtime, 'max_rows', max_rows, 'worker', worker, 'workers', workers,
+        'disable_triggers', disable_triggers, 'max_wal_rate', max_wal_rate, 'max_replica_lag', max_replica_lag);
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    v_options := hotmesh_dba._resolve(
+        app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals);
+    PERFORM hotmesh_dba._check_knobs(batch_size, batch_time, batch_pause, max_runtime, max_rows, worker, workers,
+                                     disable_triggers, max_wal_rate, max_replica_lag);
+    v_options.disable_triggers := disable_triggers;
+    RETURN hotmesh_dba._start_run(v_options, v_arguments, batch_size, batch_time, batch_pause, max_runtime, max_rows,
+                                  worker, workers, max_wal_rate, max_replica_lag);
+END
+$$;
+
+-- sql/runs/batch.sql
+
+-- One transaction of a run: a batch, or a moment's wait, or its end. All of a run's logic is here, for a procedure that
+-- commits can neither fix its search_path nor catch an error.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._over_budget(run hotmesh_dba._run) RETURNS text
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN clock_timestamp() >= (run).ends_at THEN 'max_runtime'
+                WHEN (run).taken >= (run).max_rows THEN 'max_rows' END
+$$;
+
+-- Every lane is done: was anything left?
+CREATE OR REPLACE FUNCTION hotmesh_dba._conclude(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_skipped bigint := (SELECT sum(cardinality(l.skip)) FROM unnest((run).lanes) l);
+    v_locked  bigint := (SELECT sum(l.locked) FROM unnest((run).lanes) l);
+BEGIN
+    IF (run).sqlstate IS NULL AND v_skipped > 0 THEN
+        run.sqlstate := '09000';    -- triggered_action_exception
+        run.message := format('%s rows of app "%s" cannot be removed', v_skipped, (run).app);
+        run.detail := 'A WARNING named each of them; everything else that was due is gone.';
+        run.hint := 'Mend or delete those rows by hand; see hotmesh_dba.run for the record.';
+    END IF;
+    RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NOT NULL THEN 'error' WHEN v_locked > 0 THEN 'locked' END);
+END
+$$;
+
+-- On to the next lane. One of the same step begins with the size that this one ended with.
+CREATE OR REPLACE FUNCTION hotmesh_dba._leave_lane(run hotmesh_dba._run, lane hotmesh_dba._lane, finished boolean)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_next hotmesh_dba._lane := (run).lanes[(run).current + 1];
+BEGIN
+    lane.finished := finished;
+    lane.queue := NULL;
+    run.lanes[(run).current] := lane;
+    run.current := (run).current + 1;
+    IF ((v_next).step).name = ((lane).step).name THEN
+        v_next.size := (lane).size;
+        run.lanes[(run).current] := v_next;
+    END IF;
+    RETURN run;
+END
+$$;
+
+-- Where not all of it could be taken at once (somebody has locked a row, or one cannot go), each leaf is a lane.
+CREATE OR REPLACE FUNCTION hotmesh_dba._split_sweep(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    run.lanes := (run).lanes[: (run).current - 1] || hotmesh_dba._probed_lanes((lane).step, false, 1, 1)
+                 || (run).lanes[(run).current + 1 :];
+    RETURN run;
+END
+$$;
+
+-- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
+-- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
+-- meanwhile are left to the next run.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_pass(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_bound CONSTANT bigint := 1000;
+    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
+BEGIN
+    IF (lane).sweeps AND v_left > 0 THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
+    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
+        lane.passes := (lane).passes + 1;
+        lane.taken := 0;
+        lane.way := NULL;
+        lane.next_tid := '(0,0)';
+        lane.next_mark := '-infinity';
+        lane.queue := NULL;
+        run.lanes[(run).current] := lane;
+        RETURN run;
+    END IF;
+    lane.locked := greatest((lane).locked, CASE WHEN ((lane).step).name = 'strip' THEN v_left - v_free ELSE v_left END);
+    RETURN hotmesh_dba._leave_lane(run, lane, true);
+END
+$$;
+
+-- A batch met a lock, and has given way. It is tried again, smaller each time and after a while; then its rows are left,
+-- and it goes on behind them. Where that does not help either, the rest of the table is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._give_way(run hotmesh_dba._run, lane hotmesh_dba._lane, tried bigint)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_choice hotmesh_dba._choice;
+BEGIN
+    IF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
+    lane.careful := true;
+    lane.setbacks := (lane).setbacks + 1;
+    lane.size := greatest(1, tried / 4);
+    run.resume_at := clock_timestamp() + (lane).setbacks * (0.02 + 0.03 * random()) * interval '1 second';
+    IF (lane).setbacks < 5 THEN
+        run.lanes[(run).current] := lane;
+        RETURN run;
+    END IF;
+
+    IF (lane).given_up < 3 AND (lane).way IS NOT NULL AND (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
+        BEGIN
+            v_choice := hotmesh_dba._choose(lane, (lane).size, 4096);
+            lane := v_choice.lane;
+            lane.locked := (lane).locked + coalesce(cardinality(v_choice.tids), 0);
+            lane.given_up := (lane).given_up + 1;
+            lane.setbacks := 0;
+            run.lanes[(run).current] := lane;
+            RETURN CASE WHEN v_choice.finished THEN hotmesh_dba._leave_lane(run, lane, true) ELSE run END;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;
+        END;
+    END IF;
+    lane.locked := greatest(1, (lane).locked);
+    RETURN hotmesh_dba._leave_lane(run, lane, false);
+END
+$$;
+
+-- A step that fails does not keep the others from running; its own other lanes are left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_step(run hotmesh_dba._run, step_name text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    run.failed_steps := (run).failed_steps || step_name;
+    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
+END
+$$;
+
+-- The first error is the run's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_error(
+    run hotmesh_dba._run, sqlstate_of text, message text, detail text, hint text) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).sqlstate IS NULL THEN
+        run.sqlstate := sqlstate_of;
+        run.message := message;
+        run.detail := nullif(detail, '');
+        run.hint := nullif(hint, '');
+    END IF;
+    RETURN run;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane    hotmesh_dba._lane := (run).lanes[(run).current];
+    v_step    text := ((v_lane).step).name;
+    v_begun   timestamptz := clock_timestamp();
+    v_wal     pg_lsn := pg_current_wal_insert_lsn();
+    v_rows    bigint;
+    v_outcome hotmesh_dba._outcome;
+    v_detail  text;
+    v_hint    text;
+    v_elapsed interval;
+BEGIN
+    IF v_step = ANY ((run).failed_steps) THEN
+        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    END IF;
+    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
+    v_rows := hotmesh_dba._batch_rows(run, v_lane);
+    BEGIN
+        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
+        v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+        v_elapsed := clock_timestamp() - v_begun;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+            RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
+        WHEN OTHERS THEN
+            IF (v_lane).sweeps THEN
+                RETURN hotmesh_dba._split_sweep(run, v_lane);
+            END IF;
+            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+            RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
+    END;
+
+    v_lane := v_outcome.lane;
+    v_lane.size := hotmesh_dba._next_size(v_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    v_lane.setbacks := 0;
+    v_lane.taken := (v_lane).taken + v_outcome.taken;
+    run.lanes[(run).current] := v_lane;
+    run.taken := (run).taken + v_outcome.taken;
+    PERFORM hotmesh_dba._record_batch(run, v_step, v_outcome, v_elapsed);
+    run.resume_at := clock_timestamp() + hotmesh_dba._pause_after(run, v_begun, v_wal);
+    IF (run).max_replica_lag IS NOT NULL AND hotmesh_dba._replayed((run).replay_lsn) THEN
+        run.replay_lsn := pg_current_wal_insert_lsn();
+        run.replay_since := clock_timestamp();
+    END IF;
+    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, v_lane) ELSE run END;
+END
+$$;
+
+-- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_reason text;
+BEGIN
+    PERFORM hotmesh_dba._take_run_locks(run);
+    v_reason := hotmesh_dba._over_budget(run);
+    IF (run).current > cardinality((run).lanes) THEN
+        RETURN hotmesh_dba._conclude(run);
+    ELSIF v_reason IS NOT NULL THEN
+        RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NULL THEN v_reason ELSE 'error' END);
+    ELSIF NOT hotmesh_dba._throttle(run) THEN
+        RETURN run;
+    END IF;
+    RETURN hotmesh_dba._do_batch(run);
+EXCEPTION WHEN query_canceled THEN
+    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
+    RETURN hotmesh_dba._end_run(run, 'cancelled');
+END
+$$;
+
+-- sql/runs/prune_batched.sql
+
+-- The procedure does no more than carry a run from one transaction to the next. It has no SET clause (it could not
+-- COMMIT), so there is nothing in it that a search_path could turn: every name is qualified, and there is no operator.
+-- The isolation level is set anew at the head of each transaction: default_transaction_isolation governs them all.
+CREATE OR REPLACE PROCEDURE hotmesh_dba.prune_batched(
+    app_id                   text,
+    retention                interval DEFAULT '7 days',
+    prune_jobs               boolean  DEFAULT true,
+    prune_streams            boolean  DEFAULT true,
+    strip_attributes         boolean  DEFAULT false,
+    entity_list              text[]   DEFAULT NULL,
+    prune_transient          boolean  DEFAULT false,
+    keep_hmark               boolean  DEFAULT false,
+    prune_engine_streams     boolean  DEFAULT NULL,
+    prune_worker_streams     boolean  DEFAULT NULL,
+    engine_streams_retention interval DEFAULT NULL,
+    worker_streams_retention interval DEFAULT NULL,
+    prune_signals            boolean  DEFAULT true,
+    batch_size               int      DEFAULT NULL,
+    batch_time               interval DEFAULT '200 ms',
+    batch_pause              interval DEFAULT '0',
+    max_runtime              interval DEFAULT NULL,
+    max_rows                 bigint   DEFAULT NULL,
+    worker                   int      DEFAULT 1,
+    workers                  int      DEFAULT 1,
+    disable_triggers         boolean  DEFAULT false,
+    max_wal_rate             bigint   DEFAULT NULL,
+    max_replica_lag          interval DEFAULT NULL,
+    INOUT run_id             bigint   DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_run hotmesh_dba._run;
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO off;        -- a crash that undoes its record undoes all of its batches too
+    v_run := hotmesh_dba._begin_run(
+        app_id, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
+        batch_size, batch_time, batch_pause, max_runtime, max_rows, worker, workers, disable_triggers, max_wal_rate,
+        max_replica_lag);
+    run_id := v_run.id;
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
+        v_run := hotmesh_dba._next(v_run);
+        EXIT WHEN v_run.ended;
+    END LOOP;
+    COMMIT;
+    PERFORM hotmesh_dba._report(v_run);
+END
+$$;
+
+COMMENT ON PROCEDURE hotmesh_dba.prune_batched(text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, int, interval, interval, interval, bigint, int, int, boolean, bigint, interval, bigint) IS
+'Removes an app''s finished work, of any amount, in short transactions that are committed one by one, and keeps a record in hotmesh_dba.run. CALL it by itself, outside a transaction block.
+app_id: the app (see view hotmesh_dba.app).
+retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals: as in prune.
+batch_size (NULL: as many as take batch_time): rows a transaction; never more than the lock table holds.
+batch_time (200 ms): how long a transaction should take.
+batch_pause (0): how long to wait between two.
+max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time, at the end of a transaction.
+max_rows (NULL: no limit): stop after this many rows of jobs, messages and signals deleted and jobs stripped; of each worker.
+worker, workers (1, 1): this call takes every workers-th leaf partition, so that several connections share the work; CALL each with the same options.
+disable_triggers (false): delete and mark jobs with session_replication_role = replica, in about half the time. Needs the right to set it, and tables on which nothing hangs but HotMesh''s own triggers and foreign key.
+max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included.
+max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
+run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
+A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+
+-- sql/runs/progress.sql
+
+-- The rows that say `running`, seen with the caller's rights: a view of the table itself would, before PostgreSQL 15
+-- could be told otherwise, see with its owner's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._running() RETURNS SETOF hotmesh_dba.run
+LANGUAGE sql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT r.* FROM hotmesh_dba.run r WHERE r.state = 'running' $$;
+
+CREATE OR REPLACE VIEW hotmesh_dba.progress AS
+SELECT r.id AS run_id, r.group_id, r.app, r.worker, r.workers, r.role, r.pid,
+       -- Between two batches it has no lock for a moment.
+       CASE WHEN hotmesh_dba._is_alive(r)
+              OR r.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 2)
+             AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid))
+            THEN 'running' ELSE 'interrupted' END AS state,
+       r.started_at, r.updated_at, r.batches, d.rows_done, r.expected AS rows_expected,
+       greatest(0, r.expected - d.rows_done) AS rows_left,
+       d.rate AS rows_per_second,
+       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => greatest(0, r.expected - d.rows_done) / d.rate) END AS time_left
+FROM hotmesh_dba._running() r,
+     LATERAL (SELECT hotmesh_dba._rows_done(r) AS rows_done,
+                     hotmesh_dba._rows_done(r) / nullif(pg_catalog.date_part('epoch', r.updated_at - r.started_at), 0) AS rate) d;
+
+GRANT SELECT ON hotmesh_dba.progress TO PUBLIC;
+COMMENT ON VIEW hotmesh_dba.progress IS
+'The runs of prune_batched that have not ended, as far as you may see them (see table hotmesh_dba.run).';
+COMMENT ON COLUMN hotmesh_dba.progress.run_id IS 'Its row in hotmesh_dba.run.';
+COMMENT ON COLUMN hotmesh_dba.progress.group_id IS 'Of the workers that share a run the first one''s id.';
+COMMENT ON COLUMN hotmesh_dba.progress.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.progress.worker IS 'Which of the workers, from 1.';
+COMMENT ON COLUMN hotmesh_dba.progress.workers IS 'How many share the work.';
+COMMENT ON COLUMN hotmesh_dba.progress.role IS 'Who runs it.';
+COMMENT ON COLUMN hotmesh_dba.progress.pid IS 'Its server process: SELECT pg_cancel_backend(pid) ends it.';
+COMMENT ON COLUMN hotmesh_dba.progress.state IS 'running; or interrupted: its process is gone, what it had committed stays, and the app''s next run closes its record.';
+COMMENT ON COLUMN hotmesh_dba.progress.started_at IS 'When it began.';
+COMMENT ON COLUMN hotmesh_dba.progress.updated_at IS 'When its last batch was recorded.';
+COMMENT ON COLUMN hotmesh_dba.progress.batches IS 'Transactions so far.';
+COMMENT ON COLUMN hotmesh_dba.progress.rows_done IS 'Jobs, messages and signals deleted and jobs stripped so far.';
+COMMENT ON COLUMN hotmesh_dba.progress.rows_expected IS 'How many there were at the start, as bounded probes estimated it.';
+COMMENT ON COLUMN hotmesh_dba.progress.rows_left IS 'The difference: an estimate.';
+COMMENT ON COLUMN hotmesh_dba.progress.rows_per_second IS 'Since its start, pauses included.';
+COMMENT ON COLUMN hotmesh_dba.progress.time_left IS 'What is left at that rate.';
+
+-- sql/deploy/wrapper.sql
+
+-- The wrapper's signature and body, read off hotmesh_dba.prune: the contract's list is written nowhere else.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._wrapper_result() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'TABLE(' || string_agg(a.attname || ' ' || format_type(a.atttypid, NULL), ', ' ORDER BY a.attnum) || ')'
+    FROM pg_attribute a
+    WHERE a.attrelid = 'hotmesh_dba._counts'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+
+-- myapp.prune(interval, boolean, …): how statements name the wrapper.
+CREATE OR REPLACE FUNCTION hotmesh_dba._wrapper_name(app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%I.prune(%s)', app_schema, string_agg(format_type(t.type, NULL), ', ' ORDER BY t.position))
+    FROM pg_proc p, unnest(p.proargtypes::oid[]) WITH ORDINALITY AS t (type, position)
+    WHERE p.oid = hotmesh_dba._prune_oid() AND t.position > 1
+$$;
+
+-- It names its own schema by identity, so it follows ALTER SCHEMA RENAME, and prune by identity too.
+CREATE OR REPLACE FUNCTION hotmesh_dba._wrapper_sql(app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(E'\n',
+        format('CREATE OR REPLACE FUNCTION %I.prune(%s)', app_schema,
+               regexp_replace(pg_get_function_arguments(p.oid), '^app_id text, ', '')),
+        format('RETURNS %s', hotmesh_dba._wrapper_result()),
+        'LANGUAGE sql VOLATILE ROWS 1 SET search_path = pg_catalog, pg_temp',
+        'BEGIN ATOMIC',
+        format('    SELECT %s', (SELECT string_agg('p.' || a.attname, ', ' ORDER BY a.attnum)
+                                 FROM pg_attribute a
+                                 WHERE a.attrelid = 'hotmesh_dba._counts'::regclass AND a.attnum > 0
+                                   AND NOT a.attisdropped)),
+        '    FROM hotmesh_dba.prune(',
+        format('        (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = %L::pg_catalog.regnamespace),',
+               quote_ident(app_schema)),
+        format('        %s) p;', array_to_string(p.proargnames[2 : p.pronargs], ', ')),
+        'END;',
+        format('COMMENT ON FUNCTION %s IS %L;', hotmesh_dba._wrapper_name(app_schema),
+               'Removes finished work of this HotMesh app: calls hotmesh_dba.prune, whose comment explains the options. '
+               'Made by hotmesh_dba.deploy; goes with the extension.'),
+        CASE WHEN hotmesh_dba._extension() IS NOT NULL THEN
+            format('ALTER FUNCTION %s DEPENDS ON EXTENSION hotmesh_dba;', hotmesh_dba._wrapper_name(app_schema))
+        END)
+    FROM pg_proc p
+    WHERE p.oid = hotmesh_dba._prune_oid()
+$$;
+
+-- The function that the new wrapper replaces in place, keeping its identity and its grants: one of just the
+-- contract's arguments and result. PostgreSQL refuses to replace any other.
+CREATE OR REPLACE FUNCTION hotmesh_dba._replaceable(app_schema name) RETURNS regprocedure
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.overload
+    FROM hotmesh_dba._overloads(app_schema) o
+    JOIN pg_proc p ON p.oid = o.overload
+    WHERE p.pronargs = 12 AND o.kind <> 'unknown' AND pg_get_function_result(p.oid) = hotmesh_dba._wrapper_result()
+$$;
+
+-- sql/deploy/grants.sql
+
+-- Who may execute a function, PUBLIC as 0; its owner's own entry is left out where everybody may.
+CREATE OR REPLACE FUNCTION hotmesh_dba._grantees(overload regprocedure)
+RETURNS TABLE (grantee oid, is_grantable boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH entry AS (
+        SELECT a.grantee, bool_or(a.is_grantable) AS is_grantable, a.grantee = p.proowner AS is_owner
+        FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        WHERE p.oid = overload AND a.privilege_type = 'EXECUTE'
+        GROUP BY a.grantee, p.proowner
+    )
+    SELECT e.grantee, e.is_grantable AND NOT e.is_owner
+    FROM entry e
+    WHERE NOT e.is_owner OR NOT EXISTS (SELECT FROM entry o WHERE o.grantee = 0)
+$$;
+
+-- Who could execute any of the app's functions prune before.
+CREATE OR REPLACE FUNCTION hotmesh_dba._old_grantees(app_schema name)
+RETURNS TABLE (grantee oid, is_grantable boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT g.grantee, bool_or(g.is_grantable)
+    FROM hotmesh_dba._overloads(app_schema) o, hotmesh_dba._grantees(o.overload) g
+    WHERE o.kind <> 'unknown'
+    GROUP BY g.grantee
+$$;
+
+-- A new wrapper is open to everybody, as HotMesh's own is (the rights on the tables decide), unless there were
+-- older overloads and none of them was.
+CREATE OR REPLACE FUNCTION hotmesh_dba._public_rights_sql(app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(CASE WHEN count(*) = 0 OR bool_or(o.grantee = 0) THEN 'GRANT EXECUTE ON FUNCTION %s TO PUBLIC;'
+                       ELSE 'REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;' END,
+                  hotmesh_dba._wrapper_name(app_schema))
+    FROM hotmesh_dba._old_grantees(app_schema) o
+$$;
+
+-- Taking over must not break a caller: whoever could execute an old overload can execute the wrapper.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_grants(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH wrapper AS (
+        SELECT hotmesh_dba._wrapper_name(app_schema) AS name,
+               hotmesh_dba._replaceable(app_schema) AS kept,
+               (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)) AS owner
+    ), held AS (    -- what it will have anyway: a kept function's list, or a new one's PUBLIC
+        SELECT g.grantee, g.is_grantable
+        FROM wrapper w, hotmesh_dba._grantees(w.kept) g, pg_proc p
+        WHERE p.oid = w.kept AND (g.grantee <> p.proowner OR p.proowner = w.owner)
+        UNION ALL
+        SELECT 0, false FROM wrapper w WHERE w.kept IS NULL
+    )
+    SELECT 'granted', format('execute on function %s to %s', w.name, r.role),
+           format('GRANT EXECUTE ON FUNCTION %s TO %s%s;', w.name, r.role,
+                  CASE WHEN o.is_grantable THEN ' WITH GRANT OPTION' END)
+    FROM wrapper w, hotmesh_dba._old_grantees(app_schema) o,
+         LATERAL (SELECT CASE WHEN o.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(o.grantee)) END) r (role)
+    WHERE o.grantee <> w.owner
+      AND NOT EXISTS (SELECT FROM held h WHERE h.grantee = o.grantee AND h.is_grantable >= o.is_grantable)
+$$;
+
+-- sql/deploy/overloads.sql
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_overloads(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'dropped', 'function ' || o.overload, format('DROP FUNCTION %s;', o.overload)
+    FROM hotmesh_dba._overloads(app_schema) o
+    WHERE o.kind = 'known' AND o.overload IS DISTINCT FROM hotmesh_dba._replaceable(app_schema)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH app AS (
+        SELECT pg_get_userbyid(c.relowner) AS owner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)
+    ), current AS (
+        SELECT o.kind, pg_get_userbyid(p.proowner) AS owner
+        FROM hotmesh_dba._overloads(app_schema) o
+        JOIN pg_proc p ON p.oid = o.overload
+        WHERE o.overload = hotmesh_dba._replaceable(app_schema)
+    )
+    SELECT CASE WHEN c.kind IS NULL THEN 'created' ELSE 'replaced' END,
+           'function ' || hotmesh_dba._wrapper_name(app_schema),
+           concat_ws(E'\n', hotmesh_dba._wrapper_sql(app_schema),
+                     CASE WHEN c.kind IS NULL THEN hotmesh_dba._public_rights_sql(app_schema) END)
+    FROM app LEFT JOIN current c ON true
+    WHERE c.kind IS DISTINCT FROM 'ours'
+    UNION ALL
+    SELECT 'owned', format('function %s by %I', hotmesh_dba._wrapper_name(app_schema), app.owner),
+           format('ALTER FUNCTION %s OWNER TO %I;', hotmesh_dba._wrapper_name(app_schema), app.owner)
+    FROM app LEFT JOIN current c ON true
+    WHERE coalesce(c.owner, current_user) <> app.owner
+$$;
+
+-- sql/deploy/index.sql
+
+-- Would a plain CREATE INDEX block the app's writers for too long? More than 100,000 rows, counted no further;
+-- or a heap so large that reading it takes as long, however few rows are left in it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_big(jobs regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rows bigint;
+BEGIN
+    IF (SELECT sum(pg_relation_size(t)) FROM hotmesh_dba._tree(jobs) t) > 256 * 1024 * 1024 THEN
+        RETURN true;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s LIMIT 100001) probe', jobs) INTO v_rows;
+    RETURN v_rows > 100000;
+END
+$$;
+
+-- The first name that is free: another index may have taken HotMesh's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._index_name(app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.candidate
+    FROM (SELECT 'idx_jobs_pruned_at' || coalesce('_' || nullif(i, 0), '') AS candidate, i
+          FROM generate_series(0, 99) i) c
+    WHERE to_regclass(format('%I.%I', app_schema, c.candidate)) IS NULL
+    ORDER BY c.i
+    LIMIT 1
+$$;
+
+-- What to type for one table, without blocking its writers; begins where an earlier try broke off.
+CREATE OR REPLACE FUNCTION hotmesh_dba._concurrent_index_sql(relation regclass, index_name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(E'\n',
+        'DROP INDEX CONCURRENTLY ' || hotmesh_dba._pruned_at_index(relation, valid => false) || ';',
+        format('CREATE INDEX CONCURRENTLY %I ON %s (pruned_at) WHERE pruned_at IS NULL;', index_name, relation))
+    WHERE hotmesh_dba._pruned_at_index(relation) IS NULL
+$$;
+
+-- A partitioned table takes no CONCURRENTLY: an empty index on it, one built on each part, and each attached.
+CREATE OR REPLACE FUNCTION hotmesh_dba._partitioned_index_sql(jobs regclass, app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH part AS (
+        SELECT h.inhrelid::regclass AS relation, left(c.relname, 50) || '_pruned_at_idx' AS index_name,
+               hotmesh_dba._pruned_at_index(h.inhrelid) AS built
+        FROM pg_inherits h
+        JOIN pg_class c ON c.oid = h.inhrelid
+        WHERE h.inhparent = jobs
+    )
+    SELECT concat_ws(E'\n',
+        CASE WHEN hotmesh_dba._pruned_at_index(jobs, valid => false) IS NULL THEN
+            format('CREATE INDEX %I ON ONLY %s (pruned_at) WHERE pruned_at IS NULL;',
+                   hotmesh_dba._index_name(app_schema), jobs)
+        END,
+        string_agg(concat_ws(E'\n',
+            hotmesh_dba._concurrent_index_sql(p.relation, p.index_name),
+            format('ALTER INDEX %s ATTACH PARTITION %s;',
+                   coalesce(hotmesh_dba._pruned_at_index(jobs, valid => false)::text,
+                            format('%I.%I', app_schema, hotmesh_dba._index_name(app_schema))),
+                   coalesce(p.built::text, format('%I.%I', app_schema, p.index_name)))),
+            E'\n' ORDER BY p.index_name)
+            FILTER (WHERE NOT EXISTS (SELECT FROM pg_inherits i
+                                      WHERE i.inhrelid = p.built AND i.inhparent = hotmesh_dba._pruned_at_index(jobs, valid => false))))
+    FROM part p
+$$;
+
+-- Dropping the one on a partitioned table takes along what is attached to it; a new one would adopt the rest.
+CREATE OR REPLACE FUNCTION hotmesh_dba._drop_invalid_indexes_sql(jobs regclass) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(format('DROP INDEX %s;', i.index), E'\n' ORDER BY i.index::text)
+    FROM hotmesh_dba._tree(jobs) t, LATERAL (SELECT hotmesh_dba._pruned_at_index(t, valid => false)) i (index)
+    WHERE i.index IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.index)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_migration(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs           regclass := hotmesh_dba._jobs(app_schema);
+    v_is_partitioned boolean := (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = v_jobs);
+    v_action         hotmesh_dba._action;
+    v_index          text := hotmesh_dba._index_name(app_schema);
+    v_object         text := format('index %I.%I', app_schema, v_index);
+BEGIN
+    IF NOT hotmesh_dba._is_migrated(app_schema) THEN
+        v_action := ('added', format('column %s.pruned_at', v_jobs),
+                     format('ALTER TABLE %s ADD COLUMN pruned_at timestamp with time zone;', v_jobs));
+        RETURN NEXT v_action;
+    END IF;
+    IF hotmesh_dba._pruned_at_index(v_jobs) IS NOT NULL THEN
+        RETURN;
+    ELSIF hotmesh_dba._is_big(v_jobs) THEN
+        v_action := ('pending', v_object, CASE WHEN v_is_partitioned
+            THEN hotmesh_dba._partitioned_index_sql(v_jobs, app_schema)
+            ELSE hotmesh_dba._concurrent_index_sql(v_jobs, v_index) END);
+    ELSE
+        v_action := ('created', v_object, concat_ws(E'\n',
+            hotmesh_dba._drop_invalid_indexes_sql(v_jobs),
+            format('CREATE INDEX %I ON %s (pruned_at) WHERE pruned_at IS NULL;', v_index, v_jobs)));
+    END IF;
+    RETURN NEXT v_action;
+END
+$$;
+
+-- sql/deploy/plan.sql
+
+-- All that deploy has to do on an app, in order, each with its statements; none where everything is in place.
+CREATE OR REPLACE FUNCTION hotmesh_dba._deploy_plan(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.* FROM hotmesh_dba._plan_migration(app_schema) p
+    UNION ALL
+    SELECT p.* FROM hotmesh_dba._plan_overloads(app_schema) p
+    UNION ALL
+    SELECT p.* FROM hotmesh_dba._plan_wrapper(app_schema) p
+    UNION ALL
+    SELECT p.* FROM hotmesh_dba._plan_grants(app_schema) p
+$$;
+
+-- Carries out a plan, the pending rows aside: those are for a person to type.
+CREATE OR REPLACE FUNCTION hotmesh_dba._carry_out(plan hotmesh_dba._action[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_action hotmesh_dba._action;
+BEGIN
+    FOREACH v_action IN ARRAY plan LOOP
+        IF v_action.action <> 'pending' THEN
+            EXECUTE v_action.statements;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- sql/deploy/guards.sql
+
+-- An overload of unknown origin is nobody's to drop, and with it in place the documented calls stay ambiguous.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_unknown_overloads(app_schema name) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_overload regprocedure;
+BEGIN
+    SELECT o.overload INTO v_overload FROM hotmesh_dba._overloads(app_schema) o WHERE o.kind = 'unknown' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'routine % would make calls of prune ambiguous', v_overload
+            USING ERRCODE = 'ambiguous_function',
+                  DETAIL = 'No release of HotMesh made it, so deploy does not drop it; nothing was changed.',
+                  HINT = format('ALTER ROUTINE %s RENAME TO prune_old;', v_overload);
+    END IF;
+END
+$$;
+
+-- Other objects that use a function which is about to be dropped.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_dependents(overload regprocedure) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_dependents text;
+BEGIN
+    SELECT string_agg(DISTINCT coalesce(pg_describe_object('pg_class'::regclass, r.ev_class, 0),
+                                        pg_describe_object(d.classid, d.objid, d.objsubid)), ', ')
+    INTO v_dependents
+    FROM pg_depend d
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid   -- a view hangs on by its rule
+    WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = overload AND d.deptype = 'n';
+    IF v_dependents IS NOT NULL THEN
+        RAISE EXCEPTION 'cannot drop function %: other objects depend on it', overload
+            USING ERRCODE = 'dependent_objects_still_exist',
+                  DETAIL = format('These do: %s. Nothing was changed.', v_dependents),
+                  HINT = format('Drop them, or change them to call %s another way, then try again.', overload);
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
+        USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
+END
+$$;
+
+-- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper. No hint gives away
+-- the role of a superuser.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_deployer(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner    pg_roles;
+    v_role     name;
+    v_foreign  pg_roles;
+    v_overload regprocedure;
+BEGIN
+    SELECT r.* INTO v_owner
+    FROM pg_class c
+    JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    IF NOT pg_has_role(v_owner.oid, 'USAGE') THEN
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+    END IF;
+    -- To give a function to a role, that role too must be able to create it.
+    FOREACH v_role IN ARRAY ARRAY[v_owner.rolname, current_user] LOOP
+        IF NOT has_schema_privilege(v_role, app_schema, 'CREATE') THEN
+            PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+                format('Role "%s" lacks CREATE on the schema.', v_role),
+                format('GRANT CREATE ON SCHEMA %I TO %I;', app_schema, v_role));
+        END IF;
+    END LOOP;
+    SELECT o.overload INTO v_overload
+    FROM hotmesh_dba._overloads(app_schema) o
+    JOIN pg_proc p ON p.oid = o.overload
+    WHERE NOT pg_has_role(p.proowner, 'USAGE')
+    LIMIT 1;
+    IF FOUND THEN
+        SELECT r.* INTO v_foreign FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE p.oid = v_overload;
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+            format('A function prune there belongs to "%s".', v_foreign.rolname),
+            CASE WHEN NOT v_foreign.rolsuper THEN format('GRANT %I TO %I; or ', v_foreign.rolname, current_user) ELSE '' END
+            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner.rolname));
+    END IF;
+END
+$$;
+
+-- Where the routines were installed without CREATE EXTENSION, they belong to the role that did it, and it can
+-- replace them: it is trusted by every app that is deployed. Another owner's app is taken only on its word.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_trust(app_schema name, trust_installer boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_installer pg_roles;
+    v_owner     oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
+BEGIN
+    SELECT r.* INTO v_installer
+    FROM pg_proc p
+    JOIN pg_roles r ON r.oid = p.proowner
+    WHERE p.oid = hotmesh_dba._prune_oid();
+    IF trust_installer OR v_installer.rolsuper OR v_installer.oid = v_owner THEN
+        RETURN;
+    END IF;
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, 'deploy',
+        format('The routines of hotmesh_dba belong to "%s", who could change what prune does to the tables of "%s".',
+               v_installer.rolname, pg_get_userbyid(v_owner)),
+        format('If "%s" may: SELECT * FROM hotmesh_dba.deploy(%L, trust_installer => true);',
+               v_installer.rolname, app_schema));
+END
+$$;
+
+-- sql/deploy/deploy.sql
+
+-- The strongest lock on jobs that the plan will take, to be taken at once. Raising it later would be a deadlock
+-- with whoever has read the table and then writes to it, and PostgreSQL ends that writer without waiting
+-- for any timeout.
+CREATE OR REPLACE FUNCTION hotmesh_dba._deploy_lock_mode(app_schema name) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN bool_or(p.statements ~ '^(ALTER TABLE|DROP INDEX)') THEN 'ACCESS EXCLUSIVE'
+                ELSE 'SHARE ROW EXCLUSIVE' END
+    FROM hotmesh_dba._deploy_plan(app_schema) p
+    WHERE p.action <> 'pending'
+$$;
+
+-- Looks what there is to do; where there is something, locks the app against other deployments and
+-- migrations, looks again, and does it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._deploy_once(app_schema name, trust_installer boolean)
+RETURNS hotmesh_dba._action[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_plan hotmesh_dba._action[];
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting(clock_timestamp());
+    IF NOT EXISTS (SELECT FROM hotmesh_dba._deploy_plan(app_schema) p) THEN
+        RETURN '{}';
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN %s MODE', hotmesh_dba._jobs(app_schema), hotmesh_dba._deploy_lock_mode(app_schema));
+    v_plan := ARRAY(SELECT p FROM hotmesh_dba._deploy_plan(app_schema) p);
+    PERFORM hotmesh_dba._check_trust(app_schema, trust_installer);
+    PERFORM hotmesh_dba._check_dependents(o.overload)
+    FROM hotmesh_dba._overloads(app_schema) o
+    WHERE o.kind = 'known' AND o.overload IS DISTINCT FROM hotmesh_dba._replaceable(app_schema);
+    PERFORM hotmesh_dba._carry_out(v_plan);
+    RETURN v_plan;
+END
+$$;
+
+-- HotMesh's SDK may be deploying at this very moment: what two CREATE OR REPLACE at once give (XX000, 23505)
+-- passes, but not soon where it does so all the time, and no lock keeps it out; hence many short tries, out of
+-- step with its own. A lock that somebody holds is waited for, a few times.
+CREATE OR REPLACE FUNCTION hotmesh_dba.deploy(app_id text, trust_installer boolean DEFAULT false)
+RETURNS TABLE (action text, object text, statements text)
+LANGUAGE plpgsql VOLATILE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schema name := hotmesh_dba.app_schema(app_id);
+    v_plan   hotmesh_dba._action[];
+    v_waits  int := 0;
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'deploy');
+    PERFORM hotmesh_dba._check_unknown_overloads(v_schema);
+    FOR v_try IN 1 .. 60 LOOP
+        BEGIN
+            v_plan := hotmesh_dba._deploy_once(v_schema, trust_installer);
+            RETURN QUERY SELECT p.* FROM unnest(v_plan) p;
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                v_waits := v_waits + 1;
+                EXIT WHEN v_waits = 5;
+            WHEN internal_error OR unique_violation THEN
+                IF v_try = 60 THEN
+                    RAISE;
+                END IF;
+        END;
+        PERFORM pg_sleep(random() * 0.05);
+    END LOOP;
+    PERFORM hotmesh_dba._raise_locked(v_schema, 'deploy');
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.deploy(text, boolean) IS
+'Puts function prune into an app''s schema and migrates it (column jobs.pruned_at, its partial index), taking over what an older HotMesh left: its overloads go, their grants are carried over. Safe while HotMesh runs; waits a few seconds at most for a lock.
+app_id: the app (see view hotmesh_dba.app).
+trust_installer (false): where the routines were installed without CREATE EXTENSION by a role that is not the app''s owner, accept that this role can change them.
+Returns a row an action: action (added, created, replaced, dropped, owned, granted; or pending: too big to do without blocking writers, for you to type), object, statements. No rows: everything is in place.
+Errors: 42602 3F000 42809 bad app; 25006 read-only; 42501 missing privilege; 42725 an overload of unknown origin; 2BP01 something depends on an old overload; 55P03 locked.';
+
+-- sql/deploy/undeploy.sql
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._undeploy_plan(app_schema name) RETURNS SETOF hotmesh_dba._action
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'dropped', 'function ' || o.overload, format('DROP FUNCTION %s;', o.overload)
+    FROM hotmesh_dba._overloads(app_schema) o
+    WHERE o.kind = 'ours'
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.undeploy(app_id text)
+RETURNS TABLE (action text, object text, statements text)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schema name := hotmesh_dba.app_schema(app_id);
+    v_plan   hotmesh_dba._action[];
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    PERFORM hotmesh_dba._check_deployer(v_schema, 'undeploy');
+    v_plan := ARRAY(SELECT p FROM hotmesh_dba._undeploy_plan(v_schema) p);
+    PERFORM hotmesh_dba._check_dependents(o.overload) FROM hotmesh_dba._overloads(v_schema) o WHERE o.kind = 'ours';
+    PERFORM hotmesh_dba._carry_out(v_plan);
+    RETURN QUERY SELECT p.* FROM unnest(v_plan) p;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.undeploy(text) IS
+'Takes the function prune that deploy made out of an app''s schema; the column pruned_at and its index stay, and so does a prune that something else made.
+app_id: the app (see view hotmesh_dba.app).
+Returns a row an action (action, object, statements); no rows where there was none of ours.
+Errors: 42602 3F000 42809 bad app; 25006 read-only; 42501 missing privilege; 2BP01 something depends on it.';
+
+-- sql/rights.sql
+
+-- Said, not left to default privileges, which the installing role may have changed: every routine acts with
+-- its caller's own rights, so everybody may call it. Those that an update found there keep what they had.
+DO $rights$
+DECLARE
+    v_routine pg_catalog.regprocedure;
+BEGIN
+    FOR v_routine IN
+        SELECT p.oid::pg_catalog.regprocedure
+        FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'hotmesh_dba'::pg_catalog.regnamespace
+          AND p.oid::text <> ALL (pg_catalog.string_to_array(
+                  coalesce(pg_catalog.current_setting('hotmesh_dba.routines_before', true), ''), ','))
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC', v_routine);
+    END LOOP;
+END
+$rights$;
