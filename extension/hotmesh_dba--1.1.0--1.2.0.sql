@@ -14,6 +14,8 @@ $keep$;
 
 ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
+ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 
 -- sql/version.sql
 
@@ -2424,6 +2426,16 @@ BEGIN
 END
 $$;
 
+-- What the probes found, by step; a step that spans tables is one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(lanes hotmesh_dba._lane[]) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(s.name, s.due), '{}')
+    FROM (SELECT ((l).step).name AS name, coalesce(sum((l).due), 0) AS due
+          FROM unnest(lanes) l GROUP BY 1) s
+$$;
+
 -- Makes sure that nobody else prunes this app (or, with several workers, its part), and closes what dead runs left open.
 CREATE OR REPLACE FUNCTION hotmesh_dba._claim_app(app_schema name, worker int, workers int, options jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -2536,7 +2548,8 @@ BEGIN
     v_run.ended := false;
     UPDATE hotmesh_dba.run r
     SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
+        expected_by_step = hotmesh_dba._due_by_step(v_run.lanes), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END

@@ -151,7 +151,8 @@ CREATE TABLE hotmesh_dba.run (
     error_sqlstate         text,
     error_message          text,
     error_detail           text,
-    policy                 text
+    policy                 text,
+    expected_by_step       jsonb       NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
@@ -195,6 +196,7 @@ COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
+COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
@@ -2642,6 +2644,16 @@ BEGIN
 END
 $$;
 
+-- What the probes found, by step; a step that spans tables is one.
+CREATE FUNCTION hotmesh_dba._due_by_step(lanes hotmesh_dba._lane[]) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(s.name, s.due), '{}')
+    FROM (SELECT ((l).step).name AS name, coalesce(sum((l).due), 0) AS due
+          FROM unnest(lanes) l GROUP BY 1) s
+$$;
+
 -- Makes sure that nobody else prunes this app (or, with several workers, its part), and closes what dead runs left open.
 CREATE FUNCTION hotmesh_dba._claim_app(app_schema name, worker int, workers int, options jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -2754,7 +2766,8 @@ BEGIN
     v_run.ended := false;
     UPDATE hotmesh_dba.run r
     SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
+        expected_by_step = hotmesh_dba._due_by_step(v_run.lanes), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END

@@ -120,6 +120,16 @@ BEGIN
 END
 $$;
 
+-- What the probes found, by step; a step that spans tables is one.
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(lanes hotmesh_dba._lane[]) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(s.name, s.due), '{}')
+    FROM (SELECT ((l).step).name AS name, coalesce(sum((l).due), 0) AS due
+          FROM unnest(lanes) l GROUP BY 1) s
+$$;
+
 -- Makes sure that nobody else prunes this app (or, with several workers, its part), and closes what dead runs left open.
 CREATE OR REPLACE FUNCTION hotmesh_dba._claim_app(app_schema name, worker int, workers int, options jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -232,7 +242,8 @@ BEGIN
     v_run.ended := false;
     UPDATE hotmesh_dba.run r
     SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
+        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
+        expected_by_step = hotmesh_dba._due_by_step(v_run.lanes), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END

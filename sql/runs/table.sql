@@ -35,7 +35,8 @@ CREATE TABLE hotmesh_dba.run (
     error_sqlstate         text,
     error_message          text,
     error_detail           text,
-    policy                 text
+    policy                 text,
+    expected_by_step       jsonb       NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
@@ -79,6 +80,7 @@ COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
+COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
