@@ -9,10 +9,19 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
 
-from hotmesh_dba import batched, calls
-from hotmesh_dba.aio_workers import AsyncCrew
+from hotmesh_dba import batched, calls, installed, observing, records
+from hotmesh_dba import policies as policy
+from hotmesh_dba.aio_workers import AsyncCrew, in_autocommit
 from hotmesh_dba.batched import Batched
-from hotmesh_dba.connecting import check_alone, checked, connect_options, heard, kind_error, logger
+from hotmesh_dba.connecting import (
+    check_alone,
+    check_idle,
+    checked,
+    connect_options,
+    heard,
+    kind_error,
+    logger,
+)
 from hotmesh_dba.driving import drive_async
 from hotmesh_dba.errors import translating
 from hotmesh_dba.models import RunResult
@@ -55,6 +64,18 @@ def _batched_method(
     return as_method(method, call, "RunResult")
 
 
+def _alone_method(
+    call: Callable[P, Steps[R]],
+) -> Callable[Concatenate[AsyncDBA, P], Coroutine[Any, Any, R]]:
+    """Make a method of a call whose statements cannot be part of a transaction."""
+
+    @wraps(call)
+    async def method(self: AsyncDBA, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._run_alone(call(*args, **kwargs), call.__name__)
+
+    return as_method(method, call)
+
+
 class AsyncDBA:
     """`DBA` for asyncio: the same methods, to be awaited.
 
@@ -77,8 +98,22 @@ class AsyncDBA:
     preview = _method(calls.preview)
     apps = _method(calls.apps)
     prune_batched = _batched_method(batched.prune_batched)
-    runs = _method(batched.runs)
-    progress = _method(batched.progress)
+    runs = _method(records.runs)
+    progress = _method(records.progress)
+    set_policy = _method(policy.set_policy)
+    drop_policy = _method(policy.drop_policy)
+    policies = _method(policy.policies)
+    run_policy = _batched_method(policy.run_policy)
+    run_due = _batched_method(policy.run_due)
+    schedule = _method(policy.schedule)
+    unschedule = _method(policy.unschedule)
+    schedules = _method(policy.schedules)
+    backlog = _method(observing.backlog)
+    doctor = _method(observing.doctor)
+    grant_prune = _method(observing.grant_prune)
+    revoke_prune = _method(observing.revoke_prune)
+    vacuum = _alone_method(observing.vacuum)
+    installation = _method(installed.installation)
 
     async def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
@@ -86,6 +121,15 @@ class AsyncDBA:
             async with self._connection() as conn:
                 with heard(conn):
                     async with conn.transaction():
+                        return await drive_async(conn, query, steps)
+
+    async def _run_alone(self, steps: Steps[R], what: str) -> R:
+        query = next(steps)
+        with translating():
+            async with self._connection() as conn:
+                check_idle(conn, what)
+                with heard(conn):
+                    async with in_autocommit(conn):
                         return await drive_async(conn, query, steps)
 
     async def _run_batched(self, run: Batched) -> RunResult:

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from hotmesh_dba.batched import INTERVAL, Batched, progress_of
+from hotmesh_dba.batched import INTERVAL, Batched
 from hotmesh_dba.connecting import check_idle, heard, logger
 from hotmesh_dba.driving import drive_async
 from hotmesh_dba.errors import ConnectionFailed, HotMeshDBAError, translating
 from hotmesh_dba.models import RunResult
+from hotmesh_dba.records import progress_of
 from hotmesh_dba.steps import Steps
 
 R = TypeVar("R")
@@ -54,7 +55,7 @@ class AsyncCrew:
     @asynccontextmanager
     async def _conn(self) -> AsyncIterator[Connection]:
         async with self._lend() as conn:
-            check_idle(conn)
+            check_idle(conn, self._batched.what)
             with heard(conn):
                 async with in_autocommit(conn):
                     yield conn
@@ -102,7 +103,7 @@ class AsyncCrew:
             _looked_at(task)
 
     async def _result(self) -> RunResult:
-        result = await self._look()
+        result = await self._look() or self._batched.nothing
         if result is None:
             raise HotMeshDBAError("the run is over, but its record cannot be seen")
         await self._tell(result)
@@ -127,7 +128,7 @@ class AsyncCrew:
             return None if another is None else await _drive(another, self._batched.look())
 
     async def _tell(self, result: RunResult | None) -> None:
-        if self._batched.report is not None and result is not None:
+        if self._batched.report is not None and result is not None and result.runs:
             with self._batched.reporting():
                 told = self._batched.report(progress_of(result))
                 if isawaitable(told):

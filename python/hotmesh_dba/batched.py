@@ -1,19 +1,19 @@
-"""Runs of ``prune_batched``: all about them that needs no connection."""
+"""Runs, by `prune_batched` or by policy: all about the CALL that needs no connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hotmesh_dba.errors import Cancelled, ConnectionFailed, HotMeshDBAError, InvalidOption
-from hotmesh_dba.installed import deploy_absent, install, require_runs
-from hotmesh_dba.models import ActiveRun, Progress, Run, RunResult
+from hotmesh_dba.installed import deploy_absent, install, require_version
+from hotmesh_dba.models import Progress, Run, RunResult
 from hotmesh_dba.options import BATCHED_OPTIONS, BatchedOptions, arguments, spelled_out
 from hotmesh_dba.options import whole_number as whole
-from hotmesh_dba.steps import Query, Row, Steps
+from hotmesh_dba.records import SELECT, run_of, summed
+from hotmesh_dba.steps import Query, Steps
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,17 +25,20 @@ INTERVAL = 0.5
 
 
 class Batched:
-    """One call of `prune_batched`: what it was given, and what becomes of it."""
+    """One CALL of a procedure that commits: what it was given, and what becomes of it."""
+
+    what = "prune_batched"
+    version = (1, 1)
+    """The hotmesh_dba that first had the procedure."""
 
     def __init__(
         self,
-        app_id: str,
-        options: BatchedOptions,
+        app_id: str | None,
+        named: str,
+        values: list[object],
         workers: int,
         report: Report | None,
-        deploy: bool,
     ) -> None:
-        self.arguments = arguments(options, BATCHED_OPTIONS)
         if whole("workers", workers) < 1:
             raise InvalidOption(
                 "workers must be at least 1", detail=f"It is {workers}.", hint="Write workers=2."
@@ -45,23 +48,35 @@ class Batched:
         self.app_id = app_id
         self.report = report
         self.shares = [Share(self, number) for number in range(1, workers + 1)]
-        self.schema = ""
+        self.schema: str | None = None
         self.newest = 0
         """The newest run before this one."""
         self.stopping = False
-        self._deploy = deploy
+        self.nothing: RunResult | None = None
+        """What it comes to where it succeeds without a record."""
+        self._named = named
+        self._values = values
+
+    def call(self, worker: int) -> Query:
+        """Return the CALL of one worker; its first column is the run's id."""
+        return Query(
+            f"CALL hotmesh_dba.{self.what}(app_id => %s::pg_catalog.text{self._named},"
+            " worker => %s::pg_catalog.int4, workers => %s::pg_catalog.int4)",
+            [self.app_id, *self._values, worker, len(self.shares)],
+        )
 
     def prepare(self) -> Steps[None]:
         """Do what comes before the CALL, in one transaction."""
-        if self._deploy:
-            yield from install(update=False)
-        yield from require_runs("prune_batched")
-        if self._deploy:
-            yield from deploy_absent(self.app_id)
+        yield from require_version(self.what, self.version)
+        yield from self.remember()
+
+    def remember(self) -> Steps[None]:
+        """Remember what there was before, to tell our records from others'."""
         [(self.schema, self.newest)] = yield Query(
-            "SELECT hotmesh_dba.app_schema(%s::pg_catalog.text)::pg_catalog.text,"
+            "SELECT CASE WHEN %s::pg_catalog.text IS NOT NULL"
+            " THEN hotmesh_dba.app_schema(%s::pg_catalog.text)::pg_catalog.text END,"
             " (SELECT coalesce(max(r.id), 0) FROM hotmesh_dba.run r)",
-            [self.app_id],
+            [self.app_id, self.app_id],
         )
 
     def look(self) -> Steps[RunResult | None]:
@@ -69,8 +84,8 @@ class Batched:
         found: list[Run] = []
         for share in self.shares:
             rows = yield share.record()
-            found += [share.judged(_run(row)) for row in rows]
-        return _summed(found) if found else None
+            found += [share.judged(run_of(row)) for row in rows]
+        return summed(found) if found else None
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -103,31 +118,56 @@ class Share:
         self.pid = pid if pid == backend_pid else None
         if self.batched.stopping:
             raise Cancelled("stopped before it began")
-        named, values = self.batched.arguments
         try:
-            [(self.run_id,)] = yield Query(
-                f"CALL hotmesh_dba.prune_batched(app_id => %s::pg_catalog.text{named},"
-                " worker => %s::pg_catalog.int4, workers => %s::pg_catalog.int4)",
-                [self.batched.app_id, *values, self.worker, len(self.batched.shares)],
-            )
+            [row] = yield self.batched.call(self.worker)
             self.over = True
         except HotMeshDBAError as error:
             self.over = not isinstance(error, ConnectionFailed)
             raise
+        if self.batched.app_id is not None:
+            self.run_id = row[0]
 
     def record(self) -> Query:
-        """Ask for the run's row. Only a CALL that succeeds returns its id."""
+        """Ask for the run's row, or those of all apps; only a CALL that succeeds tells an id."""
         if self.run_id is not None:
-            return Query(f"{_SELECT} WHERE r.id = %s", [self.run_id])
+            return Query(f"{SELECT} WHERE r.id = %s", [self.run_id])
+        ours = (
+            f"{SELECT} WHERE r.id > %s AND r.role = current_user"
+            " AND coalesce(r.pid = %s::pg_catalog.int4, true)"
+        )
+        values: list[object] = [self.batched.newest, self.pid]
+        if self.batched.app_id is None:
+            return Query(f"{ours} ORDER BY r.id", values)
         return Query(
-            f"{_SELECT} WHERE r.app = %s AND r.worker = %s AND r.id > %s AND r.role = current_user"
-            " AND coalesce(r.pid = %s::pg_catalog.int4, true) ORDER BY r.id LIMIT 1",
-            [self.batched.schema, self.worker, self.batched.newest, self.pid],
+            f"{ours} AND r.app = %s AND r.worker = %s ORDER BY r.id LIMIT 1",
+            [*values, self.batched.schema, self.worker],
         )
 
     def judged(self, run: Run) -> Run:
         """Correct a row that a cancel outside of a batch has left ``running``."""
         return replace(run, state="interrupted") if self.over and run.state == "running" else run
+
+
+class _PruneBatched(Batched):
+    def __init__(
+        self,
+        app_id: str,
+        options: BatchedOptions,
+        workers: int,
+        report: Report | None,
+        deploy: bool,
+    ) -> None:
+        super().__init__(app_id, *arguments(options, BATCHED_OPTIONS), workers, report)
+        self._deploy = deploy
+
+    def prepare(self) -> Steps[None]:
+        if self._deploy:
+            yield from install(update=False)
+        yield from require_version(self.what, self.version)
+        if self._deploy:
+            assert self.app_id is not None
+            yield from deploy_absent(self.app_id)
+        yield from self.remember()
 
 
 @spelled_out(BATCHED_OPTIONS)
@@ -172,112 +212,4 @@ def prune_batched(
     :raises InvalidOption, NotInstalled, NotDeployed, UnknownApp, NotHotMesh, InvalidAppId,
         PermissionDenied, ReadOnly: as for `prune`.
     """
-    return Batched(app_id, options, workers, progress, auto_deploy)
-
-
-def runs(app_id: str | None = None, *, limit: int = 20) -> Steps[list[Run]]:
-    """Return the records of `prune_batched`, the newest first.
-
-    :param app_id: only this app's; None means every app's whose jobs you may delete.
-    :param limit: how many.
-    :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
-    """
-    number = whole("limit", limit)
-    yield from require_runs("runs")
-    condition, values = _of_app("r", app_id)
-    rows = yield Query(
-        f"{_SELECT} {condition} ORDER BY r.id DESC LIMIT %s::pg_catalog.int8", [*values, number]
-    )
-    return [_run(row) for row in rows]
-
-
-def progress(app_id: str | None = None) -> Steps[list[ActiveRun]]:
-    """Return the runs that have not ended, of everybody: how far they are, and who runs them.
-
-    :param app_id: only this app's; None means every app's whose jobs you may delete.
-    :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
-    """
-    yield from require_runs("progress")
-    condition, values = _of_app("p", app_id)
-    names = [field.name for field in fields(ActiveRun)]
-    rows = yield Query(
-        f"SELECT {', '.join(f'p.{name}' for name in names)} FROM hotmesh_dba.progress p"
-        f" {condition} ORDER BY p.run_id",
-        values,
-    )
-    return [ActiveRun(*row) for row in rows]
-
-
-def _of_app(alias: str, app_id: str | None) -> tuple[str, list[object]]:
-    if app_id is None:
-        return "", []
-    return f"WHERE {alias}.app = hotmesh_dba.app_schema(%s::pg_catalog.text)", [app_id]
-
-
-# --- the record ------------------------------------------------------------------------------
-
-
-def _column(name: str) -> str:
-    if name == "state":
-        return "coalesce(p.state, r.state)"  # the view knows the dead
-    if name.endswith(("_before", "_until")):
-        # A window of thousands of years is fine for the server, but not for Python's datetime.
-        return f"CASE WHEN r.{name} < '0002-01-01' THEN '0002-01-01' ELSE r.{name} END"
-    return f"r.{name}"
-
-
-_SELECT = (
-    f"SELECT {', '.join(_column(field.name) for field in fields(Run))} FROM hotmesh_dba.run r"
-    " LEFT JOIN hotmesh_dba.progress p ON p.run_id = r.id"
-)
-
-
-def _run(row: Row) -> Run:
-    return Run(*row)
-
-
-# The worst first: what one worker met is true of the whole. What is not known is worse.
-_STATES = ("failed", "interrupted", "running", "stopped", "completed")
-_REASONS = ("error", "cancelled", "locked", "max_runtime", "max_rows", None)
-
-
-def _summed(runs: list[Run]) -> RunResult:
-    def total(*names: str) -> int:
-        return sum(getattr(run, name) for run in runs for name in names)
-
-    return RunResult(
-        jobs=total("deleted_jobs"),
-        streams=total("deleted_engine_streams", "deleted_worker_streams"),
-        engine_streams=total("deleted_engine_streams"),
-        worker_streams=total("deleted_worker_streams"),
-        attributes=total("stripped_attributes"),
-        transient=total("deleted_transient"),
-        marked=total("marked_pruned"),
-        signals=total("deleted_signals"),
-        remaining=total("rows_left"),
-        state=min((run.state for run in runs), key=_rank(_STATES)),
-        stop_reason=min((run.stop_reason for run in runs), key=_rank(_REASONS)),
-        cascaded=total("cascaded_attributes"),
-        skipped=total("skipped"),
-        runs=tuple(runs),
-    )
-
-
-def _rank(known: tuple[object, ...]) -> Callable[[object], int]:
-    return lambda value: known.index(value) if value in known else -1
-
-
-def progress_of(result: RunResult) -> Progress:
-    """Return what the callback is told."""
-    done = sum(run.rows_done for run in result.runs)
-    began = min(run.started_at for run in result.runs)
-    seconds = (max(run.updated_at for run in result.runs) - began).total_seconds()
-    rate = done / seconds if seconds > 0 else None
-    return Progress(
-        rows_done=done,
-        rows_expected=sum(run.expected for run in result.runs),
-        rows_left=result.remaining,
-        rows_per_second=rate,
-        time_left=timedelta(seconds=result.remaining / rate) if rate else None,
-        result=result,
-    )
+    return _PruneBatched(app_id, options, workers, progress, auto_deploy)

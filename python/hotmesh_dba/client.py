@@ -9,15 +9,24 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg
 
-from hotmesh_dba import batched, calls
+from hotmesh_dba import batched, calls, installed, observing, records
+from hotmesh_dba import policies as policy
 from hotmesh_dba.batched import Batched
-from hotmesh_dba.connecting import check_alone, checked, connect_options, heard, kind_error, logger
+from hotmesh_dba.connecting import (
+    check_alone,
+    check_idle,
+    checked,
+    connect_options,
+    heard,
+    kind_error,
+    logger,
+)
 from hotmesh_dba.driving import drive
 from hotmesh_dba.errors import translating
 from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
 from hotmesh_dba.steps import Steps
-from hotmesh_dba.workers import Crew
+from hotmesh_dba.workers import Crew, in_autocommit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +62,18 @@ def _batched_method(
     return as_method(method, call, "RunResult")
 
 
+def _alone_method(
+    call: Callable[P, Steps[R]],
+) -> Callable[Concatenate[DBA, P], R]:
+    """Make a method of a call whose statements cannot be part of a transaction."""
+
+    @wraps(call)
+    def method(self: DBA, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._run_alone(call(*args, **kwargs), call.__name__)
+
+    return as_method(method, call)
+
+
 class DBA:
     """Prunes HotMesh applications of one database.
 
@@ -62,8 +83,9 @@ class DBA:
 
     On a connection with an open transaction every call is part of it (behind a savepoint, so a
     failed call leaves the transaction usable) and you commit. Otherwise a call is a transaction of
-    its own, committed when it returns. Only `prune_batched` commits by itself, and refuses an open
-    transaction. The connection's autocommit and row factory do not matter and are not changed.
+    its own, committed when it returns. Only `prune_batched`, `run_policy`, `run_due` and `vacuum`
+    commit by themselves, and refuse an open transaction. The connection's autocommit and row
+    factory do not matter and are not changed.
 
     Notices and warnings of the server go to the logger ``hotmesh_dba``. Every error is a
     `HotMeshDBAError`. An instance over a conninfo or a pool may be shared between threads.
@@ -84,13 +106,34 @@ class DBA:
     preview = _method(calls.preview)
     apps = _method(calls.apps)
     prune_batched = _batched_method(batched.prune_batched)
-    runs = _method(batched.runs)
-    progress = _method(batched.progress)
+    runs = _method(records.runs)
+    progress = _method(records.progress)
+    set_policy = _method(policy.set_policy)
+    drop_policy = _method(policy.drop_policy)
+    policies = _method(policy.policies)
+    run_policy = _batched_method(policy.run_policy)
+    run_due = _batched_method(policy.run_due)
+    schedule = _method(policy.schedule)
+    unschedule = _method(policy.unschedule)
+    schedules = _method(policy.schedules)
+    backlog = _method(observing.backlog)
+    doctor = _method(observing.doctor)
+    grant_prune = _method(observing.grant_prune)
+    revoke_prune = _method(observing.revoke_prune)
+    vacuum = _alone_method(observing.vacuum)
+    installation = _method(installed.installation)
 
     def _run(self, steps: Steps[R]) -> R:
         query = next(steps)  # wrong arguments are found before a connection is made
         with translating(), self._connection() as conn, heard(conn), conn.transaction():
             return drive(conn, query, steps)
+
+    def _run_alone(self, steps: Steps[R], what: str) -> R:
+        query = next(steps)
+        with translating(), self._connection() as conn:
+            check_idle(conn, what)
+            with heard(conn), in_autocommit(conn):
+                return drive(conn, query, steps)
 
     def _run_batched(self, run: Batched) -> RunResult:
         if isinstance(self._database, psycopg.Connection):

@@ -50,14 +50,15 @@ def kind_error(database: object, client: str, other: str | None = None) -> TypeE
     return TypeError(f"{client} cannot use a {kind}: {advice}")
 
 
-def check_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+def check_idle(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], what: str) -> None:
     """Refuse a connection on which nothing can be committed; ask the server nothing."""
     busy = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
     if conn.info.transaction_status in busy or conn.pgconn.pipeline_status != PipelineStatus.OFF:
         raise OpenTransaction(
-            "prune_batched needs a connection without an open transaction",
-            detail="It commits every batch by itself. Nothing was sent to the server.",
-            hint="Commit or roll back first; or call prune, which can be part of a transaction.",
+            f"{what} needs a connection without an open transaction",
+            detail="It commits by itself. Nothing was sent to the server.",
+            hint="Commit or roll back first"
+            + ("; or call prune, which can be part of one." if what == "prune_batched" else "."),
         )
 
 

@@ -129,6 +129,18 @@ class RunEnded(HotMeshDBAError):
     """Somebody took the run for dead and closed its record, so it gave up (55000)."""
 
 
+class UnknownPolicy(HotMeshDBAError):
+    """There is no policy of that name; the hint names the known ones (42704)."""
+
+
+class TooMuch(HotMeshDBAError):
+    """A policy would delete more than its ``max_percent`` of a table; nothing was (55000)."""
+
+
+class CronMissing(HotMeshDBAError):
+    """The server has no pg_cron, or none that this database can reach (0A000, 55000)."""
+
+
 class Cancelled(HotMeshDBAError):
     """The call was cancelled by a user or by statement_timeout (57014)."""
 

@@ -13,7 +13,7 @@ from hotmesh_dba.errors import (
     UntrustedInstaller,
     VersionMismatch,
 )
-from hotmesh_dba.models import Action
+from hotmesh_dba.models import Action, Installation
 from hotmesh_dba.steps import Query, Steps
 
 
@@ -86,18 +86,35 @@ def require() -> Steps[Installed]:
     return found
 
 
-def require_runs(what: str) -> Steps[None]:
-    """Refuse where the installed hotmesh_dba is older than the table ``run``."""
+def require_version(what: str, version: tuple[int, int]) -> Steps[None]:
+    """Refuse where the installed hotmesh_dba is older than what is asked of it."""
     found = yield from require()
-    if _number(found.version) < (1, 1):
+    if _number(found.version) < version:
+        first = ".".join(map(str, (*version, 0)))
         raise VersionMismatch(
-            f"{what} needs hotmesh_dba 1.1.0, and this database has {found.version}",
+            f"{what} needs hotmesh_dba {first}, and this database has {found.version}",
             detail="Nothing is upgraded without being asked for: other apps use it too.",
             hint=_how_to_upgrade(found)
             if found.plain
             else "Run deploy(app_id) (in a shell: hotmesh-dba deploy APP), or ALTER EXTENSION"
             " hotmesh_dba UPDATE, where the server has the new files.",
         )
+
+
+def installation() -> Steps[Installation]:
+    """Return the versions of hotmesh_dba: in the database, of the server's files, and here.
+
+    :raises UntrustedInstaller: the database has a plain install of a role that yours has no reason
+        to trust.
+    """
+    found = yield from find()
+    offered = yield _OFFERED
+    return Installation(
+        installed=found.version if found else None,
+        plain=found is not None and found.plain,
+        available=offered[0][0] if offered else None,
+        package=extension.version(),
+    )
 
 
 def _check_major(found: Installed) -> None:

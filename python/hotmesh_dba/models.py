@@ -113,6 +113,10 @@ class Run:
     error_sqlstate: str | None
     error_message: str | None
     error_detail: str | None
+    policy: str | None
+    """Name of the policy it followed; None where `prune_batched` was called, and of old records."""
+    expected_by_step: dict[str, int]
+    """``expected`` by step; empty where the database's hotmesh_dba is older than 1.2."""
 
     @property
     def rows_done(self) -> int:
@@ -131,7 +135,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunResult(PruneResult):
-    """What a `prune_batched` removed: the sums of its runs, one for each worker.
+    """What a `prune_batched` removed: the sums of its runs, one for each worker. Of `run_due` the
+    sums of the runs of all its policies.
 
     ``remaining`` counts rows of every kind that are left: 0 when completed, else an estimate.
     """
@@ -164,11 +169,24 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class StepPace:
+    """How far one step of a run has come, its workers taken together."""
+
+    step: str
+    """``jobs``, ``transient``, ``engine_streams``, ``worker_streams``, ``strip`` or ``signals``."""
+    rows_done: int
+    rows_expected: int | None
+    """What was estimated at the start; None where the database's hotmesh_dba is older than 1.2."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress(Pace):
     """What the callback of `prune_batched` is told, its workers taken together."""
 
     result: RunResult
     """The counts so far, and the runs."""
+    steps: tuple[StepPace, ...]
+    """The steps that have something to do, in the order in which they are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +221,132 @@ COUNT_COLUMNS = (
     "stripped_attributes, deleted_transient, marked_pruned, deleted_signals"
 )
 """The columns of ``prune`` and ``preview`` in SQL, in the order of the fields of `Counts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What there is of hotmesh_dba: in this database, on the server, and here."""
+
+    installed: str | None
+    """The version in this database; None where there is none."""
+    plain: bool
+    """Whether it was put there by the plain script, and not by CREATE EXTENSION."""
+    available: str | None
+    """The version that the server's files would bring; None where it has no files."""
+    package: str
+    """The version of this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A row of the table ``hotmesh_dba.policy``: what is to go from an app, and how often.
+
+    The fields from ``expire`` to ``note`` are the options of `set_policy`. Windows and other
+    intervals are text, as PostgreSQL writes them: ``30 days`` may not become a month's worth.
+    """
+
+    app: str
+    name: str
+    expire: str | None
+    jobs: bool
+    streams: bool
+    attributes: bool
+    entities: list[str] | None
+    prune_transient: bool
+    keep_hmark: bool
+    engine_streams: bool
+    worker_streams: bool
+    engine_streams_expire: str | None
+    worker_streams_expire: str | None
+    signals: bool
+    batch_size: int | None
+    batch_time: str
+    batch_pause: str
+    max_runtime: str | None
+    max_rows: int | None
+    disable_triggers: bool
+    max_wal_rate: int | None
+    max_replica_lag: str | None
+    max_percent: float
+    every: str | None
+    enabled: bool
+    note: str | None
+    role: str
+    """Who set it."""
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What `schedule` or `unschedule` did, or left for you to do."""
+
+    job_name: str
+    """``hotmesh_dba <app> <policy>``: what pg_cron knows the job by."""
+    scheduled: bool
+    """Whether it is done. False where pg_cron lives in another database of the cluster."""
+    statement: str
+    """The SQL that was run; where it is not done, the SQL to run in pg_cron's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A row of the view ``hotmesh_dba.schedules``: a job of pg_cron that calls hotmesh_dba."""
+
+    job_id: int
+    job_name: str | None
+    app: str | None
+    """None where the job's command names no single app (``run_due``)."""
+    policy: str | None
+    """None where the job's command names no policy."""
+    cron_expression: str
+    role: str
+    database: str
+    active: bool
+    last_started: datetime | None
+    last_finished: datetime | None
+    last_status: str | None
+    """pg_cron's word for the last outcome: ``succeeded``, ``failed``, ``running``, …"""
+    last_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is due of one table under one policy: a row of ``hotmesh_dba.backlog``."""
+
+    app: str
+    table_name: str
+    policy: str | None
+    """None where no enabled policy takes rows of this table."""
+    due: int | None
+    """Rows due now (of ``jobs_attributes``: jobs to strip); None without a policy."""
+    exact: bool | None
+    """False where counting stopped: ``due`` and more."""
+    oldest_due: datetime | None
+    total_rows: int | None
+    """An estimate."""
+    total_bytes: int | None
+    """Table, indexes and TOAST."""
+    dead_rows: int | None
+    last_vacuum: datetime | None
+    rows_per_second: float | None
+    """Of the policy's last run."""
+    time_to_drain: timedelta | None
+    """``due`` at that rate."""
+
+
+Status = Literal["ok", "warning", "problem", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `doctor` found out: a row of ``hotmesh_dba.doctor``."""
+
+    app: str | None
+    """None for a check of the whole database."""
+    check_name: str
+    status: Status
+    """``unknown``: the role may not look."""
+    detail: str | None
+    hint: str | None
+    """What to type, where something is wrong."""

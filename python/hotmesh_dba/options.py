@@ -1,12 +1,13 @@
-"""The twelve options of ``prune`` and ``preview``, and what ``prune_batched`` adds: declared once.
+"""The options of ``prune`` and ``preview``, of ``prune_batched`` and of policies: declared once.
 
-Signatures, SQL calls and the options of the command are all made from these two lists.
+Signatures, SQL calls and the options of the command are all made from these lists.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
 
 from hotmesh_dba.errors import InvalidOption
@@ -135,9 +136,35 @@ class BatchedOptions(PruneOptions, BatchOptions, total=False):
     """Keyword options of ``prune_batched``."""
 
 
+class OwnPolicyOptions(TypedDict, total=False):
+    """What ``set_policy`` has beside `BatchedOptions`."""
+
+    max_percent: Annotated[
+        float,
+        Sql(
+            "max_percent",
+            "numeric",
+            50,
+            "Refuse to delete more of a table than this share of its live rows; 100 never refuses.",
+        ),
+    ]
+    every: Annotated[
+        Window | None,
+        Sql("every", "interval", None, "How often run_due runs it; not given: it never does."),
+    ]
+    enabled: Annotated[
+        bool, Sql("enabled", "bool", True, "Whether run_due runs it, and backlog counts for it.")
+    ]
+    note: Annotated[str | None, Sql("note", "text", None, "A word to those who come after.")]
+
+
+class PolicyOptions(BatchedOptions, OwnPolicyOptions, total=False):
+    """Keyword options of ``set_policy``. Every step is off unless it is named."""
+
+
 _TYPES = {
     name: get_args(hint)
-    for name, hint in get_type_hints(BatchedOptions, include_extras=True).items()
+    for name, hint in get_type_hints(PolicyOptions, include_extras=True).items()
 }
 
 OPTIONS: dict[str, Sql] = {name: _TYPES[name][1] for name in PruneOptions.__annotations__}
@@ -149,8 +176,22 @@ BATCH_OPTIONS: dict[str, Sql] = {name: _TYPES[name][1] for name in BatchOptions.
 BATCHED_OPTIONS = OPTIONS | BATCH_OPTIONS
 
 
+def _named_only(sql: Sql) -> Sql:
+    """Return an option of prune as a policy has it: off, and without a window."""
+    off = False if sql.default is True else sql.default
+    return replace(sql, default=None if sql.type == "interval" else off)
+
+
+POLICY_OPTIONS: dict[str, Sql] = {
+    **{name: _named_only(sql) for name, sql in OPTIONS.items()},
+    **BATCH_OPTIONS,
+    **{name: _TYPES[name][1] for name in OwnPolicyOptions.__annotations__},
+}
+"""The same for a policy, in which every step is off unless it is named, and no window is given."""
+
+
 def arguments(
-    options: PruneOptions | BatchedOptions, known: Mapping[str, Sql] = OPTIONS
+    options: PruneOptions | BatchedOptions | PolicyOptions, known: Mapping[str, Sql] = OPTIONS
 ) -> tuple[str, list[object]]:
     """Return the named SQL arguments for the options that were given, and their values.
 
@@ -167,7 +208,8 @@ def arguments(
     return "".join(placeholders), values
 
 
-def _window(name: str, value: object) -> str:
+def window(name: str, value: object) -> str:
+    """Return a window as text that PostgreSQL reads as an interval."""
     if isinstance(value, str):
         return value
     if isinstance(value, timedelta):
@@ -176,7 +218,8 @@ def _window(name: str, value: object) -> str:
     raise TypeError(f"{name} must be a timedelta or text such as '7 days', not {value!r}")
 
 
-def _flag(name: str, value: object) -> bool:
+def flag(name: str, value: object) -> bool:
+    """Return the value where it is True or False."""
     if isinstance(value, bool):
         return value
     raise TypeError(f"{name} must be True or False, not {value!r}")
@@ -189,7 +232,21 @@ def whole_number(name: str, value: object) -> int:
     raise TypeError(f"{name} must be a whole number, not {value!r}")
 
 
-def _names(name: str, value: object) -> list[str]:
+def _number(name: str, value: object) -> object:
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return value
+    raise TypeError(f"{name} must be a number, not {value!r}")
+
+
+def text(name: str, value: object) -> str:
+    """Return the value where it is text."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{name} must be text, not {value!r}")
+
+
+def names_list(name: str, value: object) -> list[str]:
+    """Return the value where it is a list of names; a single one is none."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidOption(
             f"{name} must be a list of names",
@@ -200,11 +257,13 @@ def _names(name: str, value: object) -> list[str]:
 
 
 _ADAPT: dict[str, Callable[[str, object], object]] = {
-    "interval": _window,
-    "bool": _flag,
+    "interval": window,
+    "bool": flag,
     "int4": whole_number,
     "int8": whole_number,
-    "text[]": _names,
+    "numeric": _number,
+    "text": text,
+    "text[]": names_list,
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -225,7 +284,7 @@ def spelled_out(known: Mapping[str, Sql] = OPTIONS) -> Callable[[F], F]:
     def show(function: F) -> F:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        position = next(i for i, p in enumerate(own) if p.kind is p.KEYWORD_ONLY)
+        position = next((i for i, p in enumerate(own) if p.kind is p.KEYWORD_ONLY), len(own))
         own[position:position] = shown
         function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
         return function

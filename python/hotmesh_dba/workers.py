@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from hotmesh_dba.batched import INTERVAL, Batched, Share, progress_of
+from hotmesh_dba.batched import INTERVAL, Batched, Share
 from hotmesh_dba.connecting import check_idle, heard, logger
 from hotmesh_dba.driving import drive
 from hotmesh_dba.errors import ConnectionFailed, HotMeshDBAError, translating
 from hotmesh_dba.models import RunResult
+from hotmesh_dba.records import progress_of
 from hotmesh_dba.steps import Steps
 
 R = TypeVar("R")
@@ -54,7 +55,7 @@ class Crew:
     @contextmanager
     def _conn(self) -> Iterator[Connection]:
         with self._lend() as conn:
-            check_idle(conn)
+            check_idle(conn, self._batched.what)
             with heard(conn), in_autocommit(conn):
                 yield conn
 
@@ -97,7 +98,7 @@ class Crew:
             wait(self._futures, 1)
 
     def _result(self) -> RunResult:
-        result = self._look()
+        result = self._look() or self._batched.nothing
         if result is None:
             raise HotMeshDBAError("the run is over, but its record cannot be seen")
         self._tell(result)
@@ -122,7 +123,7 @@ class Crew:
             return None if another is None else _drive(another, self._batched.look())
 
     def _tell(self, result: RunResult | None) -> None:
-        if self._batched.report is not None and result is not None:
+        if self._batched.report is not None and result is not None and result.runs:
             with self._batched.reporting():
                 self._batched.report(progress_of(result))
 

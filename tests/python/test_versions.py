@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from psycopg import sql
 
 import hotmesh_dba as h
 from hotmesh_dba import DBA, AsyncDBA, extension
@@ -14,10 +15,12 @@ from tests.conftest import Database, NewApp, NewDatabase, NewRole
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
+from .conftest import ROWS
+
 SET_VERSION = "UPDATE pg_catalog.pg_extension SET extversion = %s WHERE extname = 'hotmesh_dba'"
 
 
-@pytest.mark.parametrize("version", ["1.1.0", "1.1.7", "1.2.3"])
+@pytest.mark.parametrize("version", ["1.2.0", "1.2.7", "1.3.0"])
 def test_the_same_major_version_works(
     dba: DBA, conn: Connection, filled: str, version: str
 ) -> None:
@@ -26,6 +29,58 @@ def test_the_same_major_version_works(
     assert dba.prune(filled).jobs == 2
     row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'hotmesh_dba'")
     assert row.fetchone() == (version,), "a newer extension is left as it is"
+
+
+@pytest.fixture
+def released(older: Database) -> Database:
+    """A database with an app `myapp`, and hotmesh_dba as 1.1.0 was."""
+    with closing(older.connect()) as conn:
+        conn.execute("CREATE EXTENSION hotmesh_dba VERSION '1.1.0'")
+        conn.execute(sql.SQL(ROWS).format(sql.Identifier("myapp")))
+    return older
+
+
+def test_a_database_one_minor_version_older_works(released: Database) -> None:
+    dba = DBA(released.conninfo())
+    pruned = dba.prune_batched("myapp")
+    assert (pruned.jobs, pruned.state) == (2, "completed")
+    [run] = dba.runs("myapp")
+    assert (run.policy, run.expected_by_step, run.deleted_jobs) == (None, {}, 2)
+    assert dba.vacuum("myapp", only=pruned) == [
+        *("jobs", "jobs_attributes", "engine_streams", "worker_streams", "signal_registry")
+    ]
+    installation = dba.installation()
+    assert (installation.installed, installation.plain) == ("1.1.0", False)
+    assert (installation.available, installation.package) == (h.__version__, h.__version__)
+
+
+NEW: dict[str, Callable[[DBA], object]] = {
+    "set_policy": lambda dba: dba.set_policy("myapp", "p", jobs=True, expire="1 day"),
+    "drop_policy": lambda dba: dba.drop_policy("myapp", "p"),
+    "policies": lambda dba: dba.policies(),
+    "run_policy": lambda dba: dba.run_policy("myapp", "p"),
+    "run_due": lambda dba: dba.run_due("1 min"),
+    "schedule": lambda dba: dba.schedule("myapp", "p", "* * * * *"),
+    "unschedule": lambda dba: dba.unschedule("myapp", "p"),
+    "schedules": lambda dba: dba.schedules("myapp"),
+    "backlog": lambda dba: dba.backlog(),
+    "doctor": lambda dba: dba.doctor(),
+    "grant_prune": lambda dba: dba.grant_prune("myapp", "postgres"),
+    "revoke_prune": lambda dba: dba.revoke_prune("myapp", "postgres"),
+}
+
+
+def test_what_it_has_not_yet_is_refused_by_name(released: Database) -> None:
+    dba = DBA(released.conninfo())
+    for name, call in NEW.items():
+        with pytest.raises(h.VersionMismatch) as caught:
+            call(dba)
+        assert caught.value.message == (
+            f"{name} needs hotmesh_dba 1.2.0, and this database has 1.1.0"
+        )
+        assert "deploy" in (caught.value.hint or "")
+    dba.deploy("myapp")
+    assert dba.installation().installed == h.__version__
 
 
 @pytest.mark.parametrize("version", ["0.9.9", "2.0.0"])

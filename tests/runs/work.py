@@ -190,6 +190,8 @@ class Run:
     error_sqlstate: str | None
     error_message: str | None
     error_detail: str | None
+    policy: str | None
+    expected_by_step: dict[str, int]
 
     @property
     def rows(self) -> int:
