@@ -16,6 +16,7 @@ def name_variables(command: Any, path: tuple[str, ...] = ("HOTMESH_DBA",)) -> No
     for parameter in command.params:
         named = parameter.param_type_name != "option" or parameter.name in _NOT
         if not named and parameter.envvar is None:
-            parameter.envvar = "_".join((*path, parameter.name)).upper()
+            long = next(o for o in parameter.opts if o.startswith("--"))
+            parameter.envvar = "_".join((*path, long[2:].replace("-", "_"))).upper()
     for name, inner in getattr(command, "commands", {}).items():
         name_variables(inner, (*path, name.replace("-", "_")))
