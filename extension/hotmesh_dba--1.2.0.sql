@@ -233,6 +233,17 @@ CREATE TYPE hotmesh_dba._run AS (
     ended           boolean
 );
 
+-- sql/observe/stub.sql
+
+CREATE TABLE hotmesh_dba.policy (
+    app name, name text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
+    entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean, prune_worker_streams boolean,
+    engine_streams_retention interval, worker_streams_retention interval, prune_signals boolean,
+    batch_size int, batch_time interval, batch_pause interval, max_runtime interval, max_rows bigint,
+    disable_triggers boolean, max_wal_rate bigint, max_replica_lag interval, max_percent numeric, every interval,
+    enabled boolean, note text, role name, created_at timestamptz, updated_at timestamptz, PRIMARY KEY (app, name));
+GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
+
 -- sql/version.sql
 
 CREATE FUNCTION hotmesh_dba.version() RETURNS text
@@ -3840,6 +3851,382 @@ app_id: the app (see view hotmesh_dba.app).
 role: who shall prune no more.
 Returns the statements, which were executed.
 Errors: 42602 3F000 42809 bad app; 42704 unknown role; 0LP01 the role owns the tables; 42501 not the owner; 25006 read-only; 2BP01 the role has passed them on.';
+
+-- sql/observe/policies.sql
+
+-- What a policy takes, as the steps of a call have it.
+
+-- One app, or all that there are.
+CREATE FUNCTION hotmesh_dba._observed_apps(app_id text) RETURNS SETOF name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF app_id IS NOT NULL THEN
+        RETURN NEXT hotmesh_dba.app_schema(app_id);
+    ELSE
+        RETURN QUERY SELECT a.schema FROM hotmesh_dba.app a ORDER BY a.schema;
+    END IF;
+END
+$$;
+
+-- The options of a policy, with the cutoffs that a run would have now. (Not by _resolve: whoever only looks need not be
+-- able to prune.)
+CREATE FUNCTION hotmesh_dba._observed_options(policy hotmesh_dba.policy) RETURNS hotmesh_dba._options
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.app_schema := policy.app;
+    v_options.jobs := policy.prune_jobs;
+    v_options.transient := policy.prune_transient;
+    v_options.engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
+    v_options.worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
+    v_options.strip := policy.strip_attributes;
+    v_options.signals := policy.prune_signals;
+    v_options.entity_list := policy.entity_list;
+    v_options.keep_hmark := policy.keep_hmark;
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', coalesce(policy.retention, '0'));
+    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
+                                                   coalesce(policy.engine_streams_retention, policy.retention, '0'));
+    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
+                                                   coalesce(policy.worker_streams_retention, policy.retention, '0'));
+    v_options.signals_until := now();
+    RETURN v_options;
+END
+$$;
+
+-- The table whose rows a step removes: a strip takes attributes, though it is jobs that are due for it.
+CREATE FUNCTION hotmesh_dba._pruned_table(step hotmesh_dba._step) RETURNS regclass
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN (step).name = 'strip' THEN (step).attributes ELSE (step).relation END; END $$;
+
+-- Rows removed a second by the last run that followed a policy and removed any: over all its steps, pauses included, its
+-- workers together.
+CREATE FUNCTION hotmesh_dba._last_rate(app_schema name, policy_name text) RETURNS numeric
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rate numeric;
+BEGIN
+    SELECT sum(hotmesh_dba._rows_done(r))
+           / greatest(0.001, extract(epoch FROM max(r.updated_at) - min(r.started_at)))
+    INTO v_rate
+    FROM hotmesh_dba.run r
+    WHERE r.app = app_schema AND r.policy = policy_name
+      AND r.group_id = (SELECT l.group_id
+                        FROM hotmesh_dba.run l
+                        WHERE l.app = app_schema AND l.policy = policy_name AND hotmesh_dba._rows_done(l) > 0
+                        ORDER BY l.id DESC LIMIT 1);
+    RETURN round(v_rate, 1);
+END
+$$;
+
+-- sql/observe/sizes.sql
+
+-- How big an app's tables are, as the catalogues and the statistics have it: no row is read.
+
+-- Rows of one plain table: the counters know of every change, but are lost in a crash; then what the last VACUUM or
+-- ANALYZE wrote down counts. NULL where nobody knows: not 0.
+CREATE FUNCTION hotmesh_dba._live_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_live bigint := pg_stat_get_live_tuples(relation);
+BEGIN
+    RETURN CASE
+        WHEN v_live > 0 OR pg_stat_get_dead_tuples(relation) > 0 OR pg_stat_get_tuples_inserted(relation) > 0 THEN v_live
+        WHEN reltuples > 0 OR relpages > 0 AND reltuples >= 0 THEN reltuples
+        WHEN pg_relation_size(relation) = 0 THEN 0
+    END;
+END
+$$;
+
+-- Each table with its leaves. Without measured, their sizes are those that the last VACUUM saw.
+CREATE FUNCTION hotmesh_dba._sum_sizes(tables regclass[], measured boolean)
+RETURNS TABLE (relation regclass, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE tree AS (
+            SELECT r AS root, r::oid AS member FROM unnest(tables) r
+            UNION ALL
+            SELECT t.root, h.inhrelid FROM pg_inherits h JOIN tree t ON h.inhparent = t.member
+        ), leaf AS (
+            SELECT t.root, c.oid, c.reltuples, c.relpages,
+                   CASE WHEN measured THEN pg_relation_size(c.oid)
+                        ELSE c.relpages * current_setting('block_size')::bigint END AS bytes
+            FROM tree t
+            JOIN pg_class c ON c.oid = t.member AND c.relkind = 'r'
+        ), counted AS (
+            SELECT l.*, CASE WHEN measured OR l.relpages > 0
+                             THEN hotmesh_dba._live_rows(l.oid, l.reltuples, l.relpages) END AS live
+            FROM leaf l
+        )
+        SELECT c.root, CASE WHEN bool_and(c.live IS NOT NULL) THEN sum(c.live) END::bigint, sum(c.bytes)::bigint,
+               sum(pg_stat_get_dead_tuples(c.oid))::bigint,
+               max(greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))
+        FROM counted c
+        GROUP BY c.root;
+END
+$$;
+
+-- Measuring waits for whoever has locked a table.
+CREATE FUNCTION hotmesh_dba._sizes(tables regclass[])
+RETURNS TABLE (relation regclass, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    RETURN QUERY SELECT s.* FROM hotmesh_dba._sum_sizes(tables, true) s;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN QUERY SELECT s.* FROM hotmesh_dba._sum_sizes(tables, false) s;
+END
+$$;
+
+-- Of a table and its partitions.
+CREATE FUNCTION hotmesh_dba._dead_rows(root regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN pg_stat_get_dead_tuples(root)
+           + coalesce((SELECT sum(pg_stat_get_dead_tuples(h.inhrelid)) FROM pg_inherits h WHERE h.inhparent = root), 0);
+END
+$$;
+
+-- sql/observe/due.sql
+
+-- How many rows of a step are due: a look that is bounded in what it reads, not only in what it finds.
+
+-- Is there a whole, valid index that begins with the column?
+CREATE FUNCTION hotmesh_dba._has_index_on(relation regclass, column_name name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = relation AND i.indisvalid AND a.attname = column_name
+          AND (i.indpred IS NULL OR pg_get_indexdef(i.indexrelid) ~ format(' WHERE \(%s IS NOT NULL\)$', column_name)));
+END
+$$;
+
+-- The rows to look at, $3 of them: those with the oldest marks, or those that no strip has marked yet; where no index
+-- leads to them, any. Many of them may not be due (failed and running jobs, other entities): the step's own filter says.
+CREATE FUNCTION hotmesh_dba._candidates_query(step hotmesh_dba._step) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('SELECT t.* FROM %s t %s LIMIT $3', (step).relation, CASE
+        WHEN (step).name = 'strip' AND hotmesh_dba._pruned_at_index((step).relation) IS NOT NULL
+        THEN 'WHERE t.pruned_at IS NULL'
+        WHEN hotmesh_dba._has_index_on((step).relation, (step).mark_column)
+        THEN format('WHERE t.%1$I <= $1 ORDER BY t.%1$I', (step).mark_column)
+    END);
+END
+$$;
+
+-- Counts among candidates: due ones, the oldest mark of these, and all that were looked at.
+CREATE FUNCTION hotmesh_dba._count_query(step hotmesh_dba._step, candidates text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('SELECT count(*) FILTER (WHERE c.is_due) AS due, min(c.mark) FILTER (WHERE c.is_due) AS oldest, count(*) AS seen
+                   FROM (SELECT %s AND (%s) IS NOT TRUE AS is_due, %s AS mark FROM (%s) t) c',
+                  (step).row_filter, coalesce((step).taken_before, 'false'),
+                  coalesce('t.' || quote_ident((step).mark_column), 'NULL::timestamptz'), candidates);
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._look_by_index(
+    step hotmesh_dba._step, bound bigint, OUT due bigint, OUT oldest timestamptz, OUT seen bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+SET lock_timeout = 0
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._count_query(step, hotmesh_dba._candidates_query(step))
+        INTO due, oldest, seen
+        USING (step).before, (step).entity_list, bound;
+END
+$$;
+
+-- An index whose dead entries nobody may clean away yet is walked through them all to the first living row. So where
+-- they are many: a few pages of every leaf, spread evenly, and what is due on them is the least there is.
+CREATE FUNCTION hotmesh_dba._look_by_pages(step hotmesh_dba._step, OUT due bigint, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_groups CONSTANT int := 8;
+    c_pages  CONSTANT int := 8;
+    v_pages  bigint;
+    v_found  record;
+    v_page   bigint;
+BEGIN
+    due := 0;
+    PERFORM hotmesh_dba._bound_waiting();
+    v_pages := (SELECT max(hotmesh_dba._pages(l.leaf)) FROM hotmesh_dba._leaves((step).relation) l);
+    FOR v_group IN 0 .. c_groups - 1 LOOP
+        v_page := v_group * v_pages / c_groups;
+        EXECUTE hotmesh_dba._count_query(step, format('SELECT t.* FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4', (step).relation))
+            INTO v_found
+            USING (step).before, (step).entity_list, hotmesh_dba._page_start(v_page),
+                  hotmesh_dba._page_start(least(v_page + c_pages, (v_group + 1) * v_pages / c_groups));
+        due := due + v_found.due;
+        oldest := least(oldest, v_found.oldest);
+    END LOOP;
+END
+$$;
+
+-- Due rows, up to the bound; exact: these are all. Where somebody has locked the table, or the caller may not look: NULL.
+CREATE FUNCTION hotmesh_dba._look_for_due(
+    step hotmesh_dba._step, OUT due bigint, OUT exact boolean, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_bound CONSTANT bigint := 1000;
+    c_dead  CONSTANT bigint := 200000;
+    v_seen  bigint;
+BEGIN
+    IF hotmesh_dba._dead_rows((step).relation) > c_dead THEN
+        SELECT l.due, false, l.oldest INTO due, exact, oldest FROM hotmesh_dba._look_by_pages(step) l;
+    ELSE
+        SELECT l.due, l.oldest, l.seen INTO due, oldest, v_seen FROM hotmesh_dba._look_by_index(step, c_bound + 1) l;
+        exact := v_seen <= c_bound AND NOT row_security_active((step).relation);
+        due := least(due, c_bound);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    due := NULL;
+    exact := NULL;
+    oldest := NULL;
+END
+$$;
+
+-- sql/observe/backlog.sql
+
+-- What there is to do, and how much there is in all.
+
+-- Of a count that stopped at its bound the planner knows more, from its statistics: enough for an estimate of time.
+CREATE FUNCTION hotmesh_dba._planned_rows(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_plan json;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s t WHERE %s', (step).relation, (step).row_filter)
+        INTO v_plan
+        USING (step).before, (step).entity_list;
+    RETURN v_plan -> 0 -> 'Plan' ->> 'Plan Rows';
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- What is due under a policy, a row a step. overdue: how long the oldest row has been due.
+CREATE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
+RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step hotmesh_dba._step;
+BEGIN
+    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
+        SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
+        relation := hotmesh_dba._pruned_table(v_step);
+        overdue := v_step.before - oldest;
+        estimate := CASE WHEN exact THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- A row a table of an app, and policy that takes rows of it.
+CREATE FUNCTION hotmesh_dba._backlog(app_schema name)
+RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
+               estimate bigint, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tables regclass[] := ARRAY(SELECT a FROM hotmesh_dba._app_tables(app_schema) a);
+BEGIN
+    RETURN QUERY
+        WITH due AS MATERIALIZED (
+            SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
+                   CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
+                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
+            FROM hotmesh_dba.policy p, hotmesh_dba._due_by_step(p) d
+            WHERE p.app = app_schema AND p.enabled
+            GROUP BY d.relation, p.name
+        )
+        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
+               s.last_vacuum
+        FROM unnest(v_tables) WITH ORDINALITY t (relation, place)
+        JOIN hotmesh_dba._sizes(v_tables) s ON s.relation = t.relation
+        LEFT JOIN due d ON d.relation = t.relation
+        ORDER BY t.place, d.policy;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba.backlog(app_id text DEFAULT NULL)
+RETURNS TABLE (app name, table_name name, policy text, due bigint, exact boolean, oldest_due timestamptz, total_rows bigint,
+               total_bytes bigint, dead_rows bigint, last_vacuum timestamptz, rows_per_second numeric, time_to_drain interval)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
+        RETURN QUERY
+            SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
+                   r.rate, CASE WHEN r.rate > 0 THEN make_interval(secs => (b.estimate / r.rate)::float8) END
+            FROM hotmesh_dba._backlog(app) b
+            JOIN pg_class c ON c.oid = b.relation
+            CROSS JOIN LATERAL (SELECT hotmesh_dba._last_rate(app, b.policy) AS rate) r;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.backlog(text) IS
+'What is due for removal now, a row a table and enabled policy that takes rows of it, and what there is in all. Cheap enough for every minute: it reads a few thousand rows of a table at most.
+app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
+Returns app; table_name; policy (NULL where none that you may see takes rows of this table);
+due: rows due now, of jobs_attributes the jobs due for the strip (NULL where you may not read the table, or somebody has it locked);
+exact: whether these are all, else there are at least so many; oldest_due: when the oldest of them expired (the strip has none);
+total_rows (NULL: never counted), total_bytes (without indexes), dead_rows, last_vacuum: by the statistics;
+rows_per_second: of the policy''s last run that removed anything; time_to_drain: an estimate of what is due at that rate.
+Errors: 42602 3F000 42809 bad app.';
 
 -- sql/rights.sql
 
