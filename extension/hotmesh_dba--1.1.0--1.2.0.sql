@@ -15,6 +15,80 @@ $keep$;
 ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 
+-- What an app's owner wants removed, and when. set_policy writes it, resolved; whoever reads it checks it again.
+CREATE TABLE hotmesh_dba.policy (
+    app                      name        NOT NULL,
+    name                     text        NOT NULL CHECK (name COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$'),
+    retention                interval,
+    prune_jobs               boolean     NOT NULL,
+    prune_streams            boolean     NOT NULL,
+    strip_attributes         boolean     NOT NULL,
+    entity_list              text[],
+    prune_transient          boolean     NOT NULL,
+    keep_hmark               boolean     NOT NULL,
+    prune_engine_streams     boolean     NOT NULL,
+    prune_worker_streams     boolean     NOT NULL,
+    engine_streams_retention interval,
+    worker_streams_retention interval,
+    prune_signals            boolean     NOT NULL,
+    batch_size               int,
+    batch_time               interval    NOT NULL,
+    batch_pause              interval    NOT NULL,
+    max_runtime              interval,
+    max_rows                 bigint,
+    disable_triggers         boolean     NOT NULL,
+    max_wal_rate             bigint,
+    max_replica_lag          interval,
+    max_percent              numeric     NOT NULL,
+    every                    interval,
+    enabled                  boolean     NOT NULL,
+    note                     text,
+    role                     name        NOT NULL DEFAULT current_user,
+    created_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    app_oid                  oid         NOT NULL,
+    origin                   text        NOT NULL,
+    PRIMARY KEY (app, name)
+);
+
+COMMENT ON TABLE hotmesh_dba.policy IS
+'What is removed from an app, and how often: made by set_policy, run by run_policy and run_due. You see the policies of apps whose owner you are a member of. Dumped and restored with the database.';
+COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.policy.name IS 'Name of the policy: letters, digits, _, . and -; unique in its app.';
+COMMENT ON COLUMN hotmesh_dba.policy.retention IS 'Window of jobs and transient jobs, and of messages without one of their own; NULL where no step needs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_jobs IS 'Whether expired jobs go.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_streams IS 'Whether messages go, as it was asked for; the next two columns say which.';
+COMMENT ON COLUMN hotmesh_dba.policy.strip_attributes IS 'Whether completed jobs lose their execution artifacts.';
+COMMENT ON COLUMN hotmesh_dba.policy.entity_list IS 'Entities that jobs and the strip are confined to; NULL: all.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_transient IS 'Whether expired jobs without an entity go.';
+COMMENT ON COLUMN hotmesh_dba.policy.keep_hmark IS 'Whether the strip spares attributes of type hmark.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_engine_streams IS 'Whether engine messages go.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_worker_streams IS 'Whether worker messages go.';
+COMMENT ON COLUMN hotmesh_dba.policy.engine_streams_retention IS 'Window of engine messages; NULL where they stay.';
+COMMENT ON COLUMN hotmesh_dba.policy.worker_streams_retention IS 'Window of worker messages; NULL where they stay.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_signals IS 'Whether expired signals go.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_size IS 'Rows a transaction; NULL: as many as take batch_time.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_time IS 'How long a transaction should take.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_pause IS 'How long to wait between two.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_runtime IS 'A run stops after this time; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_rows IS 'A run stops after this many rows; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.disable_triggers IS 'Whether jobs are deleted and marked with triggers off.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_wal_rate IS 'Bytes of WAL a second; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_replica_lag IS 'A run waits while a replica is further behind; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would delete more than so much of a table stops before its first row; 100: none.';
+COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
+COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether run_due runs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
+COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
+COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
+COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
+COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid is true; in a restored copy the name counts.';
+
+ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
+
 -- sql/version.sql
 
 CREATE OR REPLACE FUNCTION hotmesh_dba.version() RETURNS text
@@ -2929,6 +3003,371 @@ COMMENT ON COLUMN hotmesh_dba.progress.rows_expected IS 'How many there were at 
 COMMENT ON COLUMN hotmesh_dba.progress.rows_left IS 'The difference: an estimate.';
 COMMENT ON COLUMN hotmesh_dba.progress.rows_per_second IS 'Since its start, pauses included.';
 COMMENT ON COLUMN hotmesh_dba.progress.time_left IS 'What is left at that rate.';
+
+-- sql/policies/rights.sql
+
+-- A policy is its app's owner's: whoever is a member of that role sees, sets, drops and runs it, and nobody else.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_class c
+                   JOIN pg_roles r ON r.rolname = _owns_app.role
+                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
+$$;
+
+-- This very database: an oid means nothing in a restored copy of it, where another schema may have it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._origin() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('%s.%s.%s', (SELECT s.system_identifier FROM pg_control_system() s),
+                  (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 'hotmesh_dba.policy'::regclass::oid);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN 'unknown';
+END
+$$;
+
+-- The app that a policy was set for, by its present name: never another one that has taken the name since. NULL where it is
+-- gone. In a restored copy the name counts, and whoever set it must have a say in the app of that name.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy_app(policy hotmesh_dba.policy) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
+                THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
+                WHEN hotmesh_dba._owns_app(policy.app, policy.role) THEN policy.app END
+$$;
+
+-- One whose app is gone is still its author's, to see and to drop.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_see_policy(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._jobs(a.app) IS NOT NULL THEN hotmesh_dba._owns_app(a.app)
+                ELSE EXISTS (SELECT FROM pg_roles r WHERE r.rolname = policy.role AND pg_has_role(r.oid, 'USAGE')) END
+    FROM (SELECT hotmesh_dba._policy_app(policy) AS app) a
+$$;
+
+DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
+CREATE POLICY of_the_owner ON hotmesh_dba.policy
+    USING (hotmesh_dba._may_see_policy(policy))
+    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner pg_roles;
+BEGIN
+    IF hotmesh_dba._owns_app(app_schema) THEN
+        RETURN;
+    END IF;
+    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+        CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+             ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+END
+$$;
+
+-- sql/policies/find.sql
+
+-- Finding a policy, whatever its app was called when it was set.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_saved hotmesh_dba.policy;
+BEGIN
+    INSERT INTO hotmesh_dba.policy AS p
+    SELECT (_save_policy.policy).*
+    ON CONFLICT (app, name) DO UPDATE SET
+        (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
+         prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
+         batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
+         role, updated_at, app_oid, origin)
+        = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
+              excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
+              excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
+              excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
+              excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
+              excluded.note, excluded.role, excluded.updated_at, excluded.app_oid, excluded.origin)
+    RETURNING p.* INTO v_saved;
+    RETURN v_saved;
+END
+$$;
+
+-- Policies whose app was renamed get its new name, and those of a restored database their new app.
+CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+    v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+BEGIN
+    -- All of them are taken out before the first is put back: two apps may have swapped names.
+    FOR v_policy IN
+        DELETE FROM hotmesh_dba.policy p
+        WHERE (hotmesh_dba._policy_app(p) <> p.app OR p.origin <> hotmesh_dba._origin())
+          AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
+        RETURNING p.*
+    LOOP
+        v_policy.app := hotmesh_dba._policy_app(v_policy);
+        v_policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_policy.app);
+        v_policy.origin := hotmesh_dba._origin();
+        v_policy.role := CASE WHEN v_super THEN v_policy.role ELSE current_user END;
+        PERFORM hotmesh_dba._save_policy(v_policy);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_no_policy(app_schema name, policy_name text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'unknown policy: %', coalesce(quote_literal(policy_name), 'NULL')
+        USING ERRCODE = 'undefined_object',
+              DETAIL = format('App "%s" has no policy of that name.', app_schema),
+              HINT = (SELECT coalesce('Its policies: ' || string_agg(quote_literal(p.name), ', ' ORDER BY p.name) || '.',
+                                      format('Set one: SELECT * FROM hotmesh_dba.set_policy(%L, ''nightly'', strip_attributes => true);',
+                                             app_schema))
+                      FROM hotmesh_dba.policy p WHERE p.app = app_schema);
+END
+$$;
+
+-- A policy, for whoever may run it, of the very app that it was set for.
+CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app    name := hotmesh_dba.app_schema(app_id);
+    v_policy hotmesh_dba.policy;
+BEGIN
+    PERFORM hotmesh_dba._check_owner(v_app, doing);
+    PERFORM hotmesh_dba._follow_renames();
+    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
+    IF v_policy.app IS NULL THEN
+        PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
+    ELSIF hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM v_app THEN
+        RAISE EXCEPTION 'policy "%" was set for another app "%"', policy_name, v_app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'That app is gone, and this one has its name; or whoever set it had no say in this one.',
+                  HINT = 'Set it anew with hotmesh_dba.set_policy, or drop it with hotmesh_dba.drop_policy.';
+    END IF;
+    RETURN v_policy;
+END
+$$;
+
+-- sql/policies/check.sql
+
+-- What a policy may say. Checked when it is set, and again before each run: a row may have come another way.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_rule(ok boolean, message text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF ok IS NOT TRUE THEN
+        RAISE EXCEPTION '%', message
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = detail || ' Nothing was changed.', HINT = hint;
+    END IF;
+END
+$$;
+
+-- A window is needed by what is on, and says nothing where it is off.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_windows(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rule record;
+BEGIN
+    FOR v_rule IN
+        SELECT r.*
+        FROM (VALUES ('prune_jobs', policy.prune_jobs, 'retention', policy.retention, false),
+                     ('prune_transient', policy.prune_transient, 'retention', policy.retention, false),
+                     ('prune_engine_streams', policy.prune_engine_streams, 'engine_streams_retention',
+                      policy.engine_streams_retention, true),
+                     ('prune_worker_streams', policy.prune_worker_streams, 'worker_streams_retention',
+                      policy.worker_streams_retention, true)) r (step, wanted, option, retention, its_own)
+    LOOP
+        PERFORM hotmesh_dba._check_rule(NOT v_rule.wanted OR v_rule.retention IS NOT NULL,
+            format('%s needs a window', v_rule.step), 'A policy has none unless it is said.',
+            format('Give it one: %s => ''30 days''.', v_rule.option));
+        PERFORM hotmesh_dba._check_rule(v_rule.wanted OR v_rule.retention IS NULL OR NOT v_rule.its_own,
+            format('%s without %s', v_rule.option, v_rule.step), 'A window of messages that stay has no meaning.',
+            format('Write %s => true, or leave out %s.', v_rule.step, v_rule.option));
+        IF v_rule.retention IS NOT NULL THEN
+            PERFORM hotmesh_dba._cutoff(v_rule.option, v_rule.retention);
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_steps(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_rule(
+        policy.prune_jobs OR policy.prune_transient OR policy.prune_engine_streams OR policy.prune_worker_streams
+        OR policy.strip_attributes OR policy.prune_signals,
+        'policy without a step', 'In a policy every step is off unless it is named.',
+        'Name one: prune_jobs, prune_transient, prune_streams, prune_engine_streams, prune_worker_streams, strip_attributes or prune_signals => true.');
+    PERFORM hotmesh_dba._check_policy_windows(policy);
+    PERFORM hotmesh_dba._check_rule(
+        policy.entity_list IS NULL OR policy.prune_jobs OR policy.strip_attributes,
+        'entity_list without prune_jobs or strip_attributes', 'It confines these two alone, and neither is on.',
+        'Write prune_jobs => true or strip_attributes => true, or leave out entity_list.');
+    PERFORM hotmesh_dba._check_rule(
+        policy.entity_list IS NULL OR cardinality(policy.entity_list) > 0 AND array_position(policy.entity_list, NULL) IS NULL,
+        'entity_list is empty or has a NULL in it', 'No job has such an entity.',
+        'Name entities: entity_list => ARRAY[''book'']; jobs without one go by prune_transient => true.');
+    PERFORM hotmesh_dba._check_rule(
+        NOT policy.keep_hmark OR policy.strip_attributes,
+        'keep_hmark without strip_attributes', 'It says what the strip spares, and there is none.',
+        'Write strip_attributes => true, or leave out keep_hmark.');
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_rule(
+        policy.name COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$', format('invalid policy name: %s', coalesce(quote_literal(policy.name), 'NULL')),
+        'A name is made of 1 to 63 letters, digits, _, . and -.', 'Choose one such as ''nightly-strip''.');
+    PERFORM hotmesh_dba._check_flag(f.name, f.value)
+    FROM (VALUES ('prune_jobs', policy.prune_jobs), ('prune_streams', policy.prune_streams),
+                 ('strip_attributes', policy.strip_attributes), ('prune_transient', policy.prune_transient),
+                 ('keep_hmark', policy.keep_hmark), ('prune_signals', policy.prune_signals),
+                 ('enabled', policy.enabled)) f (name, value);
+    PERFORM hotmesh_dba._check_policy_steps(policy);
+    PERFORM hotmesh_dba._check_knobs(
+        policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, 1, 1,
+        policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
+    PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
+                                    'above 0 and at most 100', '50');
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years', true), 'every', policy.every::text,
+                                    'between a second and ten years, or NULL', '''1 day''');
+END
+$$;
+
+-- sql/policies/set_policy.sql
+
+-- What set_policy was given, with what follows from it filled in.
+CREATE OR REPLACE FUNCTION hotmesh_dba._resolve_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    policy.prune_engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
+    policy.prune_worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
+    policy.engine_streams_retention := coalesce(policy.engine_streams_retention,
+                                                CASE WHEN policy.prune_engine_streams THEN policy.retention END);
+    policy.worker_streams_retention := coalesce(policy.worker_streams_retention,
+                                                CASE WHEN policy.prune_worker_streams THEN policy.retention END);
+    RETURN policy;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.set_policy(
+    app_id                   text,
+    name                     text,
+    retention                interval DEFAULT NULL,
+    prune_jobs               boolean  DEFAULT false,
+    prune_streams            boolean  DEFAULT false,
+    strip_attributes         boolean  DEFAULT false,
+    entity_list              text[]   DEFAULT NULL,
+    prune_transient          boolean  DEFAULT false,
+    keep_hmark               boolean  DEFAULT false,
+    prune_engine_streams     boolean  DEFAULT NULL,
+    prune_worker_streams     boolean  DEFAULT NULL,
+    engine_streams_retention interval DEFAULT NULL,
+    worker_streams_retention interval DEFAULT NULL,
+    prune_signals            boolean  DEFAULT false,
+    batch_size               int      DEFAULT NULL,
+    batch_time               interval DEFAULT '200 ms',
+    batch_pause              interval DEFAULT '0',
+    max_runtime              interval DEFAULT NULL,
+    max_rows                 bigint   DEFAULT NULL,
+    disable_triggers         boolean  DEFAULT false,
+    max_wal_rate             bigint   DEFAULT NULL,
+    max_replica_lag          interval DEFAULT NULL,
+    max_percent              numeric  DEFAULT 50,
+    every                    interval DEFAULT NULL,
+    enabled                  boolean  DEFAULT true,
+    note                     text     DEFAULT NULL)
+RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app    name := hotmesh_dba.app_schema(app_id);
+    v_policy hotmesh_dba.policy;
+BEGIN
+    PERFORM hotmesh_dba._check_owner(v_app, 'set a policy of');
+    PERFORM hotmesh_dba._follow_renames();
+    v_policy := hotmesh_dba._resolve_policy(ROW(
+        v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
+        batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(),
+        (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_app), hotmesh_dba._origin())::hotmesh_dba.policy);
+    PERFORM hotmesh_dba._check_policy(v_policy);
+    RETURN hotmesh_dba._save_policy(v_policy);
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.set_policy(text, text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, int, interval, interval, interval, bigint, boolean, bigint, interval, numeric, interval, boolean, text) IS
+'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: 1 to 63 letters, digits, _, . and -.
+retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_list (NULL), prune_transient, keep_hmark (false), prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention (NULL), prune_signals (false): as in prune. What is on needs a window, retention or its own; the strip and signals have none.
+batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag: as in prune_batched.
+max_percent (50): the fuse. A run that would delete more than so much of any one table stops before its first row; 100 switches it off. What is small or quiet may be due as a whole: say 100 there.
+every (NULL: never): how often run_due runs it.
+enabled (true): whether run_due runs it.
+note (NULL): whatever you like.
+Errors: 22023 22004 options that contradict each other or are out of range; 42602 3F000 42809 bad app; 42501 not the owner''s.';
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.drop_policy(app_id text, name text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app name;
+BEGIN
+    PERFORM hotmesh_dba._follow_renames();
+    -- By its very name first: the app may be gone.
+    DELETE FROM hotmesh_dba.policy p WHERE p.app::text = drop_policy.app_id AND p.name = drop_policy.name;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    v_app := hotmesh_dba.app_schema(app_id);
+    PERFORM hotmesh_dba._check_owner(v_app, 'drop a policy of');
+    DELETE FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = drop_policy.name;
+    IF NOT FOUND THEN
+        PERFORM hotmesh_dba._raise_no_policy(v_app, name);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.drop_policy(text, text) IS
+'Drops a policy; what it has removed stays removed, its runs stay in hotmesh_dba.run, and a schedule of it is ended by unschedule. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: of the policy.
+Errors: 42704 no such policy; 42602 3F000 42809 bad app; 42501 not the owner''s.';
 
 -- sql/deploy/wrapper.sql
 
