@@ -156,7 +156,7 @@ CREATE TABLE hotmesh_dba.run (
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
 COMMENT ON TABLE hotmesh_dba.run IS
-'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+'The runs of prune_batched and of policies, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app, and of each policy the last. You see the runs of apps whose jobs you may delete or whose owner you are a member of.';
 COMMENT ON COLUMN hotmesh_dba.run.id IS 'What prune_batched returns as run_id.';
 COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
 COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
@@ -176,7 +176,7 @@ COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupt
 COMMENT ON COLUMN hotmesh_dba.run.state IS
 'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
-'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON COLUMN hotmesh_dba.run.batches IS 'Transactions that removed rows, or looked for some.';
 COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
 COMMENT ON COLUMN hotmesh_dba.run.deleted_jobs IS 'Expired jobs deleted.';
@@ -230,7 +230,9 @@ CREATE TYPE hotmesh_dba._run AS (
     hint            text,
     remaining       bigint,
     stop_reason     text,
-    ended           boolean
+    ended           boolean,
+    fuse            hotmesh_dba._step[],    -- what the fuse has still to look at
+    max_percent     numeric
 );
 
 -- sql/policies/table.sql
@@ -2271,19 +2273,32 @@ Errors: 22023 22004 42602 3F000 42809 bad input; 42501 missing privilege; 55000 
 
 -- sql/runs/rights.sql
 
--- Whoever may delete an app's jobs sees and writes the records of its runs, and nobody else.
+-- Whoever may delete an app's jobs, or may give himself the right to, sees and writes the records of its runs, and
+-- nobody else.
 CREATE FUNCTION hotmesh_dba._may_prune(app name) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT has_table_privilege(c.oid, 'DELETE')
+    SELECT coalesce((SELECT has_table_privilege(c.oid, 'DELETE') OR pg_has_role(c.relowner, 'USAGE')
                      FROM pg_class c
                      JOIN pg_namespace n ON n.oid = c.relnamespace
                      WHERE n.nspname = _may_prune.app AND c.relname = 'jobs'), false)
 $$;
 
+-- A policy whose app is gone fails, and whoever set it is told so by a record.
+CREATE FUNCTION hotmesh_dba._is_a_lost_apps(app name, role name, policy text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT policy IS NOT NULL AND hotmesh_dba._jobs(app) IS NULL
+       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role AND pg_has_role(r.oid, 'USAGE'))
+$$;
+
 DROP POLICY IF EXISTS may_prune ON hotmesh_dba.run;
-CREATE POLICY may_prune ON hotmesh_dba.run USING (hotmesh_dba._may_prune(app)) WITH CHECK (hotmesh_dba._may_prune(app));
+CREATE POLICY may_prune ON hotmesh_dba.run
+    USING (hotmesh_dba._may_prune(app) OR hotmesh_dba._is_a_lost_apps(app, role, policy))
+    WITH CHECK (hotmesh_dba._may_prune(app)
+                OR state = 'failed' AND hotmesh_dba._is_a_lost_apps(app, role, policy));
 
 -- sql/runs/record.sql
 
@@ -2312,7 +2327,10 @@ BEGIN
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
       AND (r.started_at < now() - interval '90 days'
-           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1))
+      -- A policy that is seldom run is due from its last one on.
+      AND r.id <> ALL (ARRAY(SELECT max(p.id) FROM hotmesh_dba.run p
+                             WHERE p.app = app_schema AND p.policy IS NOT NULL GROUP BY p.policy));
 END
 $$;
 
@@ -3092,6 +3110,9 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
+    IF (run).fuse IS NOT NULL THEN
+        RETURN hotmesh_dba._try_fuse(run);
+    END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
         RETURN hotmesh_dba._conclude(run);
@@ -3109,9 +3130,23 @@ $$;
 
 -- sql/runs/prune_batched.sql
 
--- The procedure does no more than carry a run from one transaction to the next. It has no SET clause (it could not
--- COMMIT), so there is nothing in it that a search_path could turn: every name is qualified, and there is no operator.
+-- The procedures do no more than carry a run from one transaction to the next. They have no SET clause (they could not
+-- COMMIT), so there is nothing in them that a search_path could turn: every name is qualified, and there is no operator.
 -- The isolation level is set anew at the head of each transaction: default_transaction_isolation governs them all.
+CREATE PROCEDURE hotmesh_dba._drive(INOUT run hotmesh_dba._run)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    LOOP
+        COMMIT;
+        EXIT WHEN run.ended;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
+        run := hotmesh_dba._next(run);
+    END LOOP;
+END
+$$;
+
 CREATE PROCEDURE hotmesh_dba.prune_batched(
     app_id                   text,
     retention                interval DEFAULT '7 days',
@@ -3151,14 +3186,7 @@ BEGIN
         batch_size, batch_time, batch_pause, max_runtime, max_rows, worker, workers, disable_triggers, max_wal_rate,
         max_replica_lag);
     run_id := v_run.id;
-    LOOP
-        COMMIT;
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
-        v_run := hotmesh_dba._next(v_run);
-        EXIT WHEN v_run.ended;
-    END LOOP;
-    COMMIT;
+    CALL hotmesh_dba._drive(v_run);
     PERFORM hotmesh_dba._report(v_run);
 END
 $$;
@@ -3588,6 +3616,214 @@ COMMENT ON FUNCTION hotmesh_dba.drop_policy(text, text) IS
 app_id: the app (see view hotmesh_dba.app).
 name: of the policy.
 Errors: 42704 no such policy; 42602 3F000 42809 bad app; 42501 not the owner''s.';
+
+-- sql/policies/fuse.sql
+
+-- The fuse: a policy that would delete more than max_percent of a table's rows was hardly meant so (a window too short, an
+-- app restored with its clock wrong). It stops before the first row.
+
+-- How many rows stand in a leaf now: counted where it is small, else by 256 pages of it, evenly spread. (Statistics know
+-- nothing of a restored table, and long nothing of what was deleted.)
+CREATE FUNCTION hotmesh_dba._live_rows_of_leaf(leaf regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_pages CONSTANT bigint := 16;      -- of a group
+    v_pages bigint;
+    v_rows  bigint;
+    v_all   bigint := 0;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    v_pages := hotmesh_dba._pages(leaf);
+    IF v_pages <= 16 * c_pages THEN
+        EXECUTE format('SELECT count(*) FROM %s', leaf) INTO v_rows;
+        RETURN v_rows;
+    END IF;
+    FOR v_group IN 0 .. 15 LOOP
+        EXECUTE format('SELECT count(*) FROM %s t WHERE t.ctid >= $1 AND t.ctid < $2', leaf)
+            INTO v_rows
+            USING hotmesh_dba._page_start(v_group * v_pages / 16), hotmesh_dba._page_start(v_group * v_pages / 16 + c_pages);
+        v_all := v_all + v_rows;
+    END LOOP;
+    RETURN v_all * v_pages / (16 * c_pages);
+END
+$$;
+
+-- Where the leaves are not ours to read they are counted through their parent.
+CREATE FUNCTION hotmesh_dba._live_rows(relation regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_rows bigint;
+BEGIN
+    IF NOT row_security_active(relation) AND NOT hotmesh_dba._is_distributed(relation)
+       AND (SELECT bool_and(l.is_plain AND has_table_privilege(l.leaf, 'SELECT') AND NOT row_security_active(l.leaf))
+            FROM hotmesh_dba._leaves(relation) l) THEN
+        RETURN (SELECT sum(hotmesh_dba._live_rows_of_leaf(l.leaf)) FROM hotmesh_dba._leaves(relation) l);
+    END IF;
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM %s', relation) INTO v_rows;
+    RETURN v_rows;
+END
+$$;
+
+-- Of one table, all the steps that delete rows of it. Counted no further than to the one row too many.
+CREATE FUNCTION hotmesh_dba._check_share(run hotmesh_dba._run, relation regclass, steps hotmesh_dba._step[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step hotmesh_dba._step;
+    v_rows bigint;
+    v_may  bigint;
+    v_due  bigint := 0;
+BEGIN
+    IF (SELECT count(*) = 0 FROM unnest(steps) s WHERE hotmesh_dba._is_due(s)) THEN
+        RETURN;
+    END IF;
+    v_rows := hotmesh_dba._live_rows(relation);
+    v_may := floor(v_rows * (run).max_percent / 100);
+    FOREACH v_step IN ARRAY steps LOOP
+        v_due := v_due + hotmesh_dba._count_due(v_step, v_may + 1 - v_due);
+        EXIT WHEN v_due > v_may;
+    END LOOP;
+    IF v_due > v_may THEN
+        RAISE EXCEPTION 'at least % of about % rows of % are due', v_due, v_rows, relation
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
+                  HINT = (SELECT format('If all of them may go: CALL hotmesh_dba.run_policy(%L, %L, force => true);', r.app, r.policy)
+                          FROM hotmesh_dba.run r WHERE r.id = (run).id);
+    END IF;
+END
+$$;
+
+-- Every worker looks at every table as a whole: none begins where one would not.
+CREATE FUNCTION hotmesh_dba._check_shares(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 6 LOOP
+        BEGIN
+            PERFORM hotmesh_dba._check_share(run, t.relation, t.steps)
+            FROM (SELECT s.relation, array_agg(s ORDER BY s.ordinal) AS steps, min(s.ordinal) AS position
+                  FROM unnest((run).fuse) s
+                  WHERE s.name <> 'strip'       -- it deletes no row of its table
+                  GROUP BY s.relation
+                  ORDER BY position) t;
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF v_try = 6 THEN
+                PERFORM hotmesh_dba._raise_locked((run).app, 'prune');
+            END IF;
+            PERFORM pg_sleep(0.05 * v_try);
+        END;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._try_fuse(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    PERFORM hotmesh_dba._check_shares(run);
+    run.fuse := NULL;
+    RETURN run;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint);
+    RETURN hotmesh_dba._end_run(run, CASE WHEN SQLSTATE = '55000' THEN 'max_percent' ELSE 'error' END);
+END
+$$;
+
+-- sql/policies/run_policy.sql
+
+-- The cutoffs are those of the run, which its workers share.
+CREATE FUNCTION hotmesh_dba._fuse_steps(policy hotmesh_dba.policy, run hotmesh_dba.run) RETURNS hotmesh_dba._step[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._share_cutoffs(hotmesh_dba._resolve(
+        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
+        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
+        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention,
+        policy.prune_signals), run)) s)
+$$;
+
+-- Where no step that is on needs a window, one that nothing is older than.
+CREATE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(policy.retention, '100 years') $$;
+
+-- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
+CREATE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_run    hotmesh_dba._run;
+    v_record hotmesh_dba.run;
+BEGIN
+    PERFORM hotmesh_dba._check_flag('force', force);
+    PERFORM hotmesh_dba._check_policy(policy);
+    v_run := hotmesh_dba._begin_run(
+        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
+        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
+        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
+        policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
+        policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id RETURNING r.* INTO v_record;
+    IF NOT force AND policy.max_percent < 100 THEN
+        v_run.fuse := hotmesh_dba._fuse_steps(policy, v_record);
+        v_run.max_percent := policy.max_percent;
+    END IF;
+    RETURN v_run;
+END
+$$;
+
+CREATE PROCEDURE hotmesh_dba.run_policy(
+    app_id       text,
+    name         text,
+    force        boolean DEFAULT false,
+    worker       int     DEFAULT 1,
+    workers      int     DEFAULT 1,
+    INOUT run_id bigint  DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_run hotmesh_dba._run;
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO off;
+    PERFORM hotmesh_dba._check_writable();
+    v_run := hotmesh_dba._begin_policy(hotmesh_dba._find_policy(app_id, name, 'run a policy of'), force, worker, workers);
+    run_id := v_run.id;
+    CALL hotmesh_dba._drive(v_run);
+    PERFORM hotmesh_dba._report(v_run);
+END
+$$;
+
+COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
+'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: of the policy.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+worker, workers (1, 1): as in prune_batched.
+run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
 
 -- sql/deploy/wrapper.sql
 

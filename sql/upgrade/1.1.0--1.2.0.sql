@@ -1,5 +1,10 @@
 ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE fuse hotmesh_dba._step[], ADD ATTRIBUTE max_percent numeric;
+COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
+COMMENT ON TABLE hotmesh_dba.run IS
+'The runs of prune_batched and of policies, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app, and of each policy the last. You see the runs of apps whose jobs you may delete or whose owner you are a member of.';
 
 -- What an app's owner wants removed, and when. set_policy writes it, resolved; whoever reads it checks it again.
 CREATE TABLE hotmesh_dba.policy (

@@ -190,6 +190,7 @@ class Run:
     error_sqlstate: str | None
     error_message: str | None
     error_detail: str | None
+    policy: str | None
 
     @property
     def rows(self) -> int:
