@@ -4563,13 +4563,29 @@ BEGIN
     v_options.signals := policy.prune_signals;
     v_options.entity_list := policy.entity_list;
     v_options.keep_hmark := policy.keep_hmark;
-    v_options.jobs_before := hotmesh_dba._cutoff('retention', coalesce(policy.retention, '0'));
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
     v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
-                                                   coalesce(policy.engine_streams_retention, policy.retention, '0'));
+                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
     v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
-                                                   coalesce(policy.worker_streams_retention, policy.retention, '0'));
+                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
     v_options.signals_until := now();
     RETURN v_options;
+END
+$$;
+
+-- An app's enabled policies, as far as the caller may see them, by the name that the app has now.
+CREATE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
+LANGUAGE plpgsql STABLE ROWS 4
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+BEGIN
+    FOR v_policy IN SELECT p.* FROM hotmesh_dba.policy p WHERE p.enabled ORDER BY p.name LOOP
+        CONTINUE WHEN hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM app_schema;
+        v_policy.app := app_schema;
+        RETURN NEXT v_policy;
+    END LOOP;
 END
 $$;
 
@@ -4607,7 +4623,7 @@ $$;
 
 -- Rows of one plain table: the counters know of every change, but are lost in a crash; then what the last VACUUM or
 -- ANALYZE wrote down counts. NULL where nobody knows: not 0.
-CREATE FUNCTION hotmesh_dba._live_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
+CREATE FUNCTION hotmesh_dba._known_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -4642,7 +4658,7 @@ BEGIN
             JOIN pg_class c ON c.oid = t.member AND c.relkind = 'r'
         ), counted AS (
             SELECT l.*, CASE WHEN measured OR l.relpages > 0
-                             THEN hotmesh_dba._live_rows(l.oid, l.reltuples, l.relpages) END AS live
+                             THEN hotmesh_dba._known_rows(l.oid, l.reltuples, l.relpages) END AS live
             FROM leaf l
         )
         SELECT c.root, CASE WHEN bool_and(c.live IS NOT NULL) THEN sum(c.live) END::bigint, sum(c.bytes)::bigint,
@@ -4862,8 +4878,7 @@ BEGIN
             SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
                    max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
-            FROM hotmesh_dba.policy p, hotmesh_dba._due_by_step(p) d
-            WHERE p.app = app_schema AND p.enabled
+            FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
             GROUP BY d.relation, p.name
         )
         SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
@@ -4902,6 +4917,14 @@ exact: whether these are all, else there are at least so many; oldest_due: when 
 total_rows (NULL: never counted), total_bytes (without indexes), dead_rows, last_vacuum: by the statistics;
 rows_per_second: of the policy''s last run that removed anything; time_to_drain: an estimate of what is due at that rate.
 Errors: 42602 3F000 42809 bad app.';
+
+-- sql/observe/stub.sql
+
+CREATE VIEW hotmesh_dba.schedules AS
+SELECT NULL::bigint AS job_id, NULL::text AS job_name, NULL::name AS app, NULL::text AS policy, NULL::text AS cron_expression,
+       NULL::name AS role, NULL::name AS database, NULL::boolean AS active, NULL::timestamptz AS last_started,
+       NULL::timestamptz AS last_finished, NULL::text AS last_status, NULL::text AS last_message WHERE false;
+GRANT SELECT ON hotmesh_dba.schedules TO PUBLIC;
 
 -- sql/observe/doctor/install.sql
 
@@ -5050,15 +5073,6 @@ $$;
 -- sql/observe/doctor/policies.sql
 
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
-
-CREATE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
-LANGUAGE plpgsql STABLE ROWS 4
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY SELECT p.* FROM hotmesh_dba.policy p WHERE p.app = app_schema AND p.enabled ORDER BY p.name;
-END
-$$;
 
 CREATE FUNCTION hotmesh_dba._run_policy_sql(app_schema name, policy_name text) RETURNS text
 LANGUAGE sql IMMUTABLE

@@ -53,8 +53,7 @@ BEGIN
             SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
                    max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
-            FROM hotmesh_dba.policy p, hotmesh_dba._due_by_step(p) d
-            WHERE p.app = app_schema AND p.enabled
+            FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
             GROUP BY d.relation, p.name
         )
         SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,

@@ -32,13 +32,29 @@ BEGIN
     v_options.signals := policy.prune_signals;
     v_options.entity_list := policy.entity_list;
     v_options.keep_hmark := policy.keep_hmark;
-    v_options.jobs_before := hotmesh_dba._cutoff('retention', coalesce(policy.retention, '0'));
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
     v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
-                                                   coalesce(policy.engine_streams_retention, policy.retention, '0'));
+                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
     v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
-                                                   coalesce(policy.worker_streams_retention, policy.retention, '0'));
+                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
     v_options.signals_until := now();
     RETURN v_options;
+END
+$$;
+
+-- An app's enabled policies, as far as the caller may see them, by the name that the app has now.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
+LANGUAGE plpgsql STABLE ROWS 4
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+BEGIN
+    FOR v_policy IN SELECT p.* FROM hotmesh_dba.policy p WHERE p.enabled ORDER BY p.name LOOP
+        CONTINUE WHEN hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM app_schema;
+        v_policy.app := app_schema;
+        RETURN NEXT v_policy;
+    END LOOP;
 END
 $$;
 

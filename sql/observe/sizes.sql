@@ -2,7 +2,7 @@
 
 -- Rows of one plain table: the counters know of every change, but are lost in a crash; then what the last VACUUM or
 -- ANALYZE wrote down counts. NULL where nobody knows: not 0.
-CREATE OR REPLACE FUNCTION hotmesh_dba._live_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
+CREATE OR REPLACE FUNCTION hotmesh_dba._known_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -37,7 +37,7 @@ BEGIN
             JOIN pg_class c ON c.oid = t.member AND c.relkind = 'r'
         ), counted AS (
             SELECT l.*, CASE WHEN measured OR l.relpages > 0
-                             THEN hotmesh_dba._live_rows(l.oid, l.reltuples, l.relpages) END AS live
+                             THEN hotmesh_dba._known_rows(l.oid, l.reltuples, l.relpages) END AS live
             FROM leaf l
         )
         SELECT c.root, CASE WHEN bool_and(c.live IS NOT NULL) THEN sum(c.live) END::bigint, sum(c.bytes)::bigint,

@@ -1,14 +1,5 @@
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
-LANGUAGE plpgsql STABLE ROWS 4
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY SELECT p.* FROM hotmesh_dba.policy p WHERE p.app = app_schema AND p.enabled ORDER BY p.name;
-END
-$$;
-
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_policy_sql(app_schema name, policy_name text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
