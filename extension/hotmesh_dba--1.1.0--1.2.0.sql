@@ -3858,6 +3858,255 @@ runs, failed: leave them out; they return how many runs there were, and how many
 One that fails does not stop the others, and waits for its next turn; one whose app is being pruned is skipped, with a NOTICE. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';
 
+-- sql/policies/cron.sql
+
+-- pg_cron. Its job runs as whoever it belongs to, one statement by itself: the bare CALL that can COMMIT.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._job_name(app name, policy_name text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('hotmesh_dba %s %s', app, policy_name) $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._cron_is_here() RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') $$;
+
+-- The one database of the cluster in which pg_cron keeps its jobs; '' where we may not know; NULL where there is none.
+CREATE OR REPLACE FUNCTION hotmesh_dba._cron_database() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN current_setting('cron.database_name', true);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN '';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_cron() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._cron_is_here() THEN
+        IF NOT has_schema_privilege('cron', 'USAGE') THEN
+            RAISE EXCEPTION 'permission denied for schema cron'
+                USING ERRCODE = 'insufficient_privilege',
+                      DETAIL = format('Role "%s" lacks USAGE on the schema of pg_cron. Nothing was changed.', current_user),
+                      HINT = format('GRANT USAGE ON SCHEMA cron TO %I;', current_user);
+        END IF;
+    ELSIF hotmesh_dba._cron_database() IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is not installed'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'The server does not load it. Nothing was changed.',
+                  HINT = 'Add pg_cron to shared_preload_libraries and restart; or let another scheduler call: CALL hotmesh_dba.run_due();';
+    ELSIF hotmesh_dba._cron_database() = current_database() THEN
+        RAISE EXCEPTION 'pg_cron is not installed in this database'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'The server keeps its jobs in this database, where the extension is missing. Nothing was changed.',
+                  HINT = 'CREATE EXTENSION pg_cron;';
+    END IF;
+END
+$$;
+
+-- Five fields, a name such as @hourly, or seconds: what pg_cron says of it where it is in reach, else we.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_cron_expression(cron_expression text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (cron_expression ~ '^\s*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+(\s+[0-9*/,$A-Za-z-]+){4})\s*$') IS NOT TRUE THEN
+        RAISE EXCEPTION 'invalid schedule: %', coalesce(quote_literal(cron_expression), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'A cron expression has five fields: minute, hour, day of the month, month, day of the week.',
+                  HINT = 'Write for example ''0 2 * * *'' (nightly at two) or ''*/15 * * * *''.';
+    END IF;
+END
+$$;
+
+-- As whom the job should run: not a superuser where the app is somebody else's, for what it runs is the owner's to change.
+CREATE OR REPLACE FUNCTION hotmesh_dba._job_role(app name) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper AND owner.rolcanlogin THEN owner.rolname ELSE me.rolname END
+    FROM pg_class c
+    JOIN pg_roles owner ON owner.oid = c.relowner
+    JOIN pg_roles me ON me.rolname = current_user
+    WHERE c.oid = hotmesh_dba._jobs(app)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._call_cron(statement text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    EXECUTE statement;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION '%', SQLERRM
+        USING ERRCODE = SQLSTATE,
+              DETAIL = coalesce(nullif(v_detail, ''), 'pg_cron refused: ' || statement),
+              HINT = coalesce(nullif(v_hint, ''),
+                              'A cron expression has five fields, such as ''0 2 * * *''; SELECT * FROM hotmesh_dba.schedules;');
+END
+$$;
+
+-- sql/policies/schedules.sql
+
+-- A literal that stands in a job's command, with or without its parameter's name before it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._argument(command text, routine text, number int) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT replace((regexp_match(command, '\mhotmesh_dba\s*\.\s*' || routine || '\s*\('
+                                          || repeat('\s*(?:\w+\s*=>)?\s*''(?:[^'']|'''')*''\s*,', number - 1)
+                                          || '\s*(?:\w+\s*=>)?\s*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
+$$;
+
+-- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
+-- last outcome. pg_cron may not be there, so its tables stand in text alone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._schedules()
+RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
+               last_started timestamptz, last_finished timestamptz, last_status text, last_message text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._cron_is_here() OR NOT has_schema_privilege('cron', 'USAGE')
+       OR NOT has_table_privilege('cron.job', 'SELECT') OR NOT has_table_privilege('cron.job_run_details', 'SELECT') THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE $query$
+        SELECT j.jobid, j.jobname::text, j.command, j.schedule, j.username::name, j.database::name, j.active,
+               d.start_time, d.end_time, d.status, d.return_message
+        FROM cron.job j
+        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+        WHERE j.command ~* '\mhotmesh_dba\s*\.'
+    $query$;
+END
+$$;
+
+CREATE OR REPLACE VIEW hotmesh_dba.schedules AS
+SELECT s.job_id, s.job_name,
+       coalesce(hotmesh_dba._argument(s.command, 'run_policy', 1),
+                hotmesh_dba._argument(s.command, 'prune_batched', 1))::name AS app,
+       hotmesh_dba._argument(s.command, 'run_policy', 2) AS policy,
+       s.cron_expression, s.role, s.database, s.active, s.last_started, s.last_finished, s.last_status, s.last_message
+FROM hotmesh_dba._schedules() s;
+
+GRANT SELECT ON hotmesh_dba.schedules TO PUBLIC;
+COMMENT ON VIEW hotmesh_dba.schedules IS
+'Jobs of pg_cron that call a routine of hotmesh_dba, as far as you may see them, with their last outcome. Empty where pg_cron is not in this database, or may not be read.';
+COMMENT ON COLUMN hotmesh_dba.schedules.job_id IS 'What cron.unschedule takes.';
+COMMENT ON COLUMN hotmesh_dba.schedules.job_name IS 'Name of the job; NULL where it has none.';
+COMMENT ON COLUMN hotmesh_dba.schedules.app IS 'The app as its command names it; NULL where it names none, as run_due.';
+COMMENT ON COLUMN hotmesh_dba.schedules.policy IS 'The policy that it runs; NULL where it runs none, or all that are due.';
+COMMENT ON COLUMN hotmesh_dba.schedules.cron_expression IS 'When: minute, hour, day of the month, month, day of the week.';
+COMMENT ON COLUMN hotmesh_dba.schedules.role IS 'As whom it runs.';
+COMMENT ON COLUMN hotmesh_dba.schedules.database IS 'In which database.';
+COMMENT ON COLUMN hotmesh_dba.schedules.active IS 'Whether pg_cron runs it.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_started IS 'When it last began; NULL where it never did, or pg_cron keeps no record.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_finished IS 'When that ended.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_message IS 'What the server said: CALL, or the error.';
+
+-- sql/policies/schedule.sql
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.schedule(app_id text, policy_name text, cron_expression text)
+RETURNS TABLE (job_name text, scheduled boolean, statement text)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy  hotmesh_dba.policy := hotmesh_dba._find_policy(app_id, policy_name, 'schedule a policy of');
+    v_role    name := hotmesh_dba._job_role(v_policy.app);
+    v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
+BEGIN
+    PERFORM hotmesh_dba._check_cron();
+    PERFORM hotmesh_dba._check_cron_expression(cron_expression);
+    job_name := hotmesh_dba._job_name(v_policy.app, v_policy.name);
+    scheduled := hotmesh_dba._cron_is_here();
+    IF scheduled AND v_role = current_user THEN
+        statement := format('SELECT cron.schedule(%L, %L, %L);', job_name, cron_expression, v_command);
+    ELSE
+        statement := format('SELECT cron.schedule_in_database(%L, %L, %L, %L, %L);', job_name, cron_expression, v_command,
+                            current_database(), v_role);
+    END IF;
+    IF scheduled THEN
+        PERFORM hotmesh_dba._call_cron(statement);
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.schedule(text, text, text) IS
+'Has pg_cron run a policy: a job whose command is one CALL of run_policy. A job of that name is replaced. Called by a superuser, the job is the app''s owner''s. Needs membership in that role, and USAGE on schema cron.
+app_id: the app (see view hotmesh_dba.app).
+policy_name: of the policy.
+cron_expression: minute, hour, day of the month, month, day of the week; in the time zone of pg_cron (UTC unless it is told another).
+job_name: what the job is called.
+scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
+statement: the statement.
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database; 42501 not the owner''s, or no USAGE.';
+
+-- Of an app that is gone too, by the name that it had.
+CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN hotmesh_dba.app_schema(app_id);
+EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
+    RETURN app_id;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.unschedule(app_id text, policy_name text)
+RETURNS TABLE (job_name text, scheduled boolean, statement text)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_job text := hotmesh_dba._job_name(hotmesh_dba._app_or_name(app_id), policy_name);
+    v_id  bigint;
+BEGIN
+    PERFORM hotmesh_dba._check_cron();
+    job_name := v_job;
+    scheduled := false;
+    IF NOT hotmesh_dba._cron_is_here() THEN
+        statement := format('SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname = %L AND database = %L;',
+                            v_job, current_database());
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    FOR v_id IN SELECT s.job_id FROM hotmesh_dba.schedules s WHERE s.job_name = v_job AND s.database = current_database() LOOP
+        statement := concat_ws(' ', statement, format('SELECT cron.unschedule(%s);', v_id));
+    END LOOP;
+    IF statement IS NULL THEN
+        RAISE EXCEPTION 'no such schedule: %', coalesce(quote_literal(v_job), 'NULL')
+            USING ERRCODE = 'undefined_object',
+                  DETAIL = format('Role "%s" has no job of that name in this database.', current_user),
+                  HINT = 'SELECT job_id, job_name, role FROM hotmesh_dba.schedules;';
+    END IF;
+    PERFORM hotmesh_dba._call_cron(statement);
+    RETURN NEXT;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.unschedule(text, text) IS
+'Ends a schedule that schedule made; the policy stays. The job must be the caller''s, unless that is a superuser.
+app_id: the app, or the name that it had.
+policy_name: of the policy; it may be dropped already.
+job_name: what the job was called.
+scheduled: whether a job of that name is still scheduled by this database''s pg_cron: false.
+statement: what was run; where pg_cron lives in another database of the cluster, what has to be run there.
+Errors: 42704 no such schedule; 0A000 no pg_cron; 55000 not created in this database; 42501 no USAGE on schema cron.';
+
 -- sql/deploy/wrapper.sql
 
 -- The wrapper's signature and body, read off hotmesh_dba.prune: the contract's list is written nowhere else.

@@ -22,11 +22,19 @@ PUBLIC_ROUTINES = {
     "prune_batched",
     "run_due",
     "run_policy",
+    "schedule",
     "set_policy",
     "undeploy",
+    "unschedule",
     "version",
 }
-PUBLIC_RELATIONS = [("app", "v"), ("policy", "r"), ("progress", "v"), ("run", "r")]
+PUBLIC_RELATIONS = [
+    ("app", "v"),
+    ("policy", "r"),
+    ("progress", "v"),
+    ("run", "r"),
+    ("schedules", "v"),
+]
 
 
 def test_all_act_with_the_callers_rights_and_a_fixed_search_path(
