@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 # These act at once, whatever else is asked for.
@@ -20,3 +22,9 @@ def name_variables(command: Any, path: tuple[str, ...] = ("HOTMESH_DBA",)) -> No
             parameter.envvar = "_".join((*path, long[2:].replace("-", "_"))).upper()
     for name, inner in getattr(command, "commands", {}).items():
         name_variables(inner, (*path, name.replace("-", "_")))
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether --json was given, before anything else is understood."""
+    variable = os.environ.get("HOTMESH_DBA_JSON", "").strip().lower()
+    return "--json" in arguments or variable in ("1", "true", "t", "yes", "y", "on")
