@@ -9,16 +9,18 @@ AS $$
          + run.deleted_signals + run.marked_pruned
 $$;
 
--- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
--- the very thing we are here against.
+-- Before a run adds its row. Runs of this app whose process is gone are closed; what they had committed stays. Old
+-- records go: a table that only grows would be the very thing we are here against.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_dead bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     UPDATE hotmesh_dba.run r
     SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+    WHERE r.id = ANY (v_dead);
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
