@@ -195,7 +195,18 @@ COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+-- All but the id, which the identity alone gives: one of the future would stop the runs of every app.
+GRANT SELECT, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT INSERT (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail),
+      UPDATE (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail) ON hotmesh_dba.run TO PUBLIC;
 GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
@@ -2211,13 +2222,33 @@ CREATE POLICY may_prune ON hotmesh_dba.run USING (hotmesh_dba._may_prune(app)) W
 
 -- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
 
+-- Whoever may prune an app can write any nonsense into the records of its runs: what is worked out of them never fails.
+CREATE FUNCTION hotmesh_dba._as_count(number numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(greatest(number, 0), 9223372036854775807)::bigint $$;
+
 -- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
 CREATE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
-         + run.deleted_signals + run.marked_pruned
+    SELECT hotmesh_dba._as_count(run.deleted_jobs::numeric + run.deleted_transient + run.deleted_engine_streams
+                                 + run.deleted_worker_streams + run.deleted_signals + run.marked_pruned)
+$$;
+
+CREATE FUNCTION hotmesh_dba._rows_left(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._as_count(run.expected::numeric - hotmesh_dba._rows_done(run)) $$;
+
+-- Rows a second since it began; NULL where that cannot be told.
+CREATE FUNCTION hotmesh_dba._rate(run hotmesh_dba.run) RETURNS float8
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN run.started_at > 'epoch' AND run.updated_at > run.started_at AND run.updated_at < '9999-01-01 UTC'
+                THEN hotmesh_dba._rows_done(run) / date_part('epoch', run.updated_at - run.started_at) END
 $$;
 
 -- Before a run adds its row. Runs of this app whose process is gone are closed; what they had committed stays. Old
@@ -2230,7 +2261,7 @@ DECLARE
     v_dead bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     UPDATE hotmesh_dba.run r
-    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
     WHERE r.id = ANY (v_dead);
 
     DELETE FROM hotmesh_dba.run r
@@ -2764,7 +2795,8 @@ BEGIN
     RETURN v_run;
 END
 $$;
--- The procedure's arguments, resolved and written down.
+-- The procedure's arguments, resolved and written down; an interval in one style, whatever the session's, for workers
+-- compare what they were given.
 CREATE FUNCTION hotmesh_dba._begin_run(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
     entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
@@ -2774,6 +2806,7 @@ CREATE FUNCTION hotmesh_dba._begin_run(
 RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     v_options   hotmesh_dba._options;
@@ -3125,13 +3158,12 @@ SELECT r.id AS run_id, r.group_id, r.app, r.worker, r.workers, r.role, r.pid,
               OR r.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 2)
              AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid))
             THEN 'running' ELSE 'interrupted' END AS state,
-       r.started_at, r.updated_at, r.batches, d.rows_done, r.expected AS rows_expected,
-       greatest(0, r.expected - d.rows_done) AS rows_left,
-       d.rate AS rows_per_second,
-       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => greatest(0, r.expected - d.rows_done) / d.rate) END AS time_left
+       r.started_at, r.updated_at, r.batches, hotmesh_dba._rows_done(r) AS rows_done, r.expected AS rows_expected,
+       d.rows_left, d.rate AS rows_per_second,
+       -- No more than a hundred years: an interval ends somewhere.
+       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => least(d.rows_left / d.rate, 3153600000)) END AS time_left
 FROM hotmesh_dba._running() r,
-     LATERAL (SELECT hotmesh_dba._rows_done(r) AS rows_done,
-                     hotmesh_dba._rows_done(r) / nullif(pg_catalog.date_part('epoch', r.updated_at - r.started_at), 0) AS rate) d;
+     LATERAL (SELECT hotmesh_dba._rows_left(r) AS rows_left, hotmesh_dba._rate(r) AS rate) d;
 
 GRANT SELECT ON hotmesh_dba.progress TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.progress IS

@@ -237,7 +237,8 @@ BEGIN
     RETURN v_run;
 END
 $$;
--- The procedure's arguments, resolved and written down.
+-- The procedure's arguments, resolved and written down; an interval in one style, whatever the session's, for workers
+-- compare what they were given.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
     entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
@@ -247,6 +248,7 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
 RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     v_options   hotmesh_dba._options;
