@@ -4,11 +4,22 @@
 --   (app, worker)  exclusive by a worker
 --   (app, -1)      exclusive by whoever begins a run
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._key_of(schema_oid oid) RETURNS int
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hashtext('hotmesh_dba ' || schema_oid) & 2147483647 $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._lock_key(app_schema name) RETURNS int
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._key_of(n.oid) FROM pg_namespace n WHERE n.nspname = app_schema $$;
+
+-- Was the app renamed, or dropped? A run's locks hang on its schema's oid, whatever that is called.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_lost(app_schema name, schema_oid oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT hashtext('hotmesh_dba ' || n.oid) & 2147483647 FROM pg_namespace n WHERE n.nspname = app_schema
+    SELECT NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = schema_oid AND n.nspname = app_schema)
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._try_run_locks(app_schema name, worker int, workers int) RETURNS boolean
@@ -32,7 +43,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '10s'
 AS $$
 DECLARE
-    v_key int := hotmesh_dba._lock_key((run).app);
+    v_key int := hotmesh_dba._key_of((run).schema_oid);
 BEGIN
     IF (run).workers = 1 THEN
         PERFORM pg_advisory_xact_lock(v_key, 0);

@@ -97,13 +97,13 @@ BEGIN
 END
 $$;
 
--- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+-- NULL before they are planned. Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
 CREATE OR REPLACE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(sum(l.locked + cardinality(l.skip)
-                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    SELECT CASE WHEN (run).lanes IS NOT NULL THEN coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0) END
     FROM unnest((run).lanes) l
 $$;
 

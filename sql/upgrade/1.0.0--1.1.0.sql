@@ -39,7 +39,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     given_up     int,           -- batches that were left to others after several
     passes       int,           -- how often it has been gone through before
     taken        bigint,        -- rows taken in this pass
-    finished     boolean
+    finished     boolean,
+    faults       int            -- rows that could not be removed since the last that could
 );
 
 -- The rows of one batch: their keys (job ids, or ctids on a leaf), and the lane moved on behind them.
@@ -134,7 +135,7 @@ COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped fr
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
-COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate; NULL where it failed before it had looked.';
 
 COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
@@ -161,9 +162,11 @@ SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
 CREATE TYPE hotmesh_dba._run AS (
     id              bigint,
     app             name,
+    schema_oid      oid,            -- of the app, whatever it is called by now
     worker          int,
     workers         int,
-    lanes           hotmesh_dba._lane[],
+    steps           hotmesh_dba._step[],
+    lanes           hotmesh_dba._lane[],    -- NULL until they are planned
     current         int,            -- of the lanes
     batch_size      int,
     batch_time      interval,
@@ -172,6 +175,7 @@ CREATE TYPE hotmesh_dba._run AS (
     max_rows        bigint,
     max_wal_rate    bigint,
     max_replica_lag interval,
+    disable_triggers boolean,
     taken           bigint,         -- rows so far
     resume_at       timestamptz,    -- no batch before
     replay_lsn      pg_lsn,         -- what every replica must have replayed max_replica_lag after

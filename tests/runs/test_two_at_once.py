@@ -248,12 +248,14 @@ def test_workers_whose_sessions_write_intervals_differently(
     """Their options are the same."""
     first, second = connect(), connect()
     run(second, "SET IntervalStyle = 'iso_8601'; SET DateStyle = 'German'")
-    with at_work(conn, connect(), first, "in a pause", "worker => 1", "workers => 2") as alive:
-        with running(second, *PAUSE, "worker => 2", "workers => 2") as task:
-            wait_for_batches(conn, 1, after=alive.id)
-            assert last(conn).options == {**alive.options, "worker": 2}
-            run(conn, "SELECT pg_cancel_backend(%s)", pid(second))
-            assert said(task.exception()).sqlstate == "57014"
+    with (
+        at_work(conn, connect(), first, "in a pause", "worker => 1", "workers => 2") as alive,
+        running(second, *PAUSE, "worker => 2", "workers => 2") as task,
+    ):
+        wait_for_batches(conn, 1, after=alive.id)
+        assert last(conn).options == {**alive.options, "worker": 2}
+        run(conn, "SELECT pg_cancel_backend(%s)", pid(second))
+        assert said(task.exception()).sqlstate == "57014"
     assert prune(conn).outcome == ("completed", None)
     assert work.rows == sum(run.rows for run in runs(conn))
 
