@@ -70,7 +70,7 @@ AS $$
                coalesce(p.every + greatest(p.every, interval '1 hour'), interval '8 days') AS patience
         FROM hotmesh_dba._policies_of(app_schema) p
         WHERE p.every IS NOT NULL
-           OR NOT EXISTS (SELECT FROM hotmesh_dba.schedules s WHERE s.app = app_schema AND s.policy = p.name AND s.active)
+           OR NOT EXISTS (SELECT FROM hotmesh_dba._schedules_of(app_schema) s WHERE s.policy = p.name AND s.active)
     )
     SELECT 'problem',
            format('Nothing runs policy "%s"%s: %s. Have %s run by pg_cron or another scheduler.', p.name,
