@@ -5205,6 +5205,11 @@ Errors: 42602 3F000 42809 bad app.';
 
 -- doctor: the extension, and what deploy puts into an app.
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -5216,11 +5221,6 @@ AS $$
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE

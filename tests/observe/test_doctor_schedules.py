@@ -30,7 +30,10 @@ def root(cron: PrivateServer) -> Iterator[Connection]:
         create_app(conn, "myapp", owner="owner")
         deploy(conn, "myapp")
         yield conn
-        run(conn, "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy; DELETE FROM hotmesh_dba.run")
+        run(
+            conn,
+            "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy; DELETE FROM hotmesh_dba.run",
+        )
         run(conn, "DROP SCHEMA myapp CASCADE; DROP OWNED BY owner; DROP ROLE owner")
 
 
