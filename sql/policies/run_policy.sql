@@ -1,15 +1,3 @@
--- The cutoffs are those of the run, which its workers share.
-CREATE OR REPLACE FUNCTION hotmesh_dba._fuse_steps(policy hotmesh_dba.policy, run hotmesh_dba.run) RETURNS hotmesh_dba._step[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._share_cutoffs(hotmesh_dba._resolve(
-        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
-        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
-        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention,
-        policy.prune_signals), run)) s)
-$$;
-
 -- Where no step that is on needs a window, one that nothing is older than.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
 LANGUAGE sql IMMUTABLE
@@ -23,8 +11,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_run    hotmesh_dba._run;
-    v_record hotmesh_dba.run;
+    v_run hotmesh_dba._run;
 BEGIN
     PERFORM hotmesh_dba._check_flag('force', force);
     PERFORM hotmesh_dba._check_policy(policy);
@@ -34,11 +21,8 @@ BEGIN
         policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
         policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
-    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id RETURNING r.* INTO v_record;
-    IF NOT force AND policy.max_percent < 100 THEN
-        v_run.fuse := hotmesh_dba._fuse_steps(policy, v_record);
-        v_run.max_percent := policy.max_percent;
-    END IF;
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
+    v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
 END
 $$;

@@ -1,6 +1,7 @@
 ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
-ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE fuse hotmesh_dba._step[], ADD ATTRIBUTE max_percent numeric;
+GRANT INSERT (policy), UPDATE (policy) ON hotmesh_dba.run TO PUBLIC;
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON TABLE hotmesh_dba.run IS
