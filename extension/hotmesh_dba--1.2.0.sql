@@ -5578,6 +5578,9 @@ AS $$
     FROM pg_extension e
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+    UNION ALL
+    SELECT 'ok', 'Installed without CREATE EXTENSION: there are no files to compare it with.', NULL
+    WHERE hotmesh_dba._extension() IS NULL
 $$;
 
 CREATE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
@@ -5865,22 +5868,27 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH last AS (
-        SELECT DISTINCT ON (r.policy) r.*
+        SELECT DISTINCT ON (r.policy) r.*,
+               -- Its process may be gone, and no other run has closed its record yet.
+               CASE WHEN r.state = 'running' THEN (SELECT p.state FROM hotmesh_dba.progress p WHERE p.run_id = r.id)
+                    ELSE r.state END AS outcome
         FROM hotmesh_dba.run r
         WHERE r.app = app_schema
           AND (r.policy IN (SELECT p.name FROM hotmesh_dba._policies_of(app_schema) p)
                OR r.policy IS NULL AND r.started_at > now() - interval '8 days')
         ORDER BY r.policy, r.id DESC
     )
-    SELECT CASE WHEN l.state = 'stopped' THEN 'warning' ELSE 'problem' END,
+    SELECT CASE WHEN l.outcome = 'stopped' THEN 'warning' ELSE 'problem' END,
            format('The last run of %s (run %s) %s.', coalesce('policy "' || l.policy || '"', 'prune_batched'), l.id,
-                  CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
+                  CASE l.outcome WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
+                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
                 ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
-    WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
+    WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
 
 -- Rows that have been due for longer than it takes until the next run, and a day.

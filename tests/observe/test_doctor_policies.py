@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect, NewRole
-from tests.deploy.observe import run, sqlstate
+from tests.deploy.observe import background, run, sqlstate, wait_until
 from tests.observe.watch import bad, findings, set_policy, status, typed
-from tests.runs.work import Work, add_work, prune
+from tests.runs.work import Work, add_work, prune, runs, wait_for_batches
 from tests.support.server import Connection
 
 CHECKS = ["disable_triggers", "coverage", "unrun_policies", "last_runs", "backlog", "conflicts"]
@@ -151,6 +151,37 @@ def test_last_runs_without_a_policy(conn: Connection, connect: Connect) -> None:
     assert found.hint == f"SELECT * FROM hotmesh_dba.run WHERE id = {done.id};"
     other.rollback()
     prune(conn)
+    assert status(conn, "last_runs") == {"ok"}
+
+
+@pytest.mark.usefixtures("owner")
+def test_last_runs_that_the_fuse_stopped(conn: Connection) -> None:
+    add_work(conn)
+    set_policy(conn, options="retention => '7 days', prune_streams => true")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        run(conn, "CALL hotmesh_dba.run_policy('myapp', 'p')")
+    found = bad(conn, "last_runs")
+    assert found.status == "problem"
+    typed(conn, found)
+    assert status(conn, "last_runs") == {"ok"}
+
+
+@pytest.mark.usefixtures("owner")
+def test_last_runs_whose_process_is_gone(conn: Connection, connect: Connect) -> None:
+    """Though its row says that it runs."""
+    add_work(conn)
+    set_policy(conn, options=STREAMS + ", batch_size => 10, batch_pause => '1 hour'")
+    with background(connect(), "CALL hotmesh_dba.run_policy('myapp', 'p')") as task:
+        wait_for_batches(conn, 1)
+        assert status(conn, "last_runs") == {"ok"}
+        run(conn, "SELECT pg_terminate_backend(pid) FROM hotmesh_dba.run")
+        assert task.exception() is not None
+    wait_until("its end", lambda: status(conn, "last_runs") == {"problem"})
+    found = bad(conn, "last_runs")
+    assert "was interrupted" in found.detail
+    assert [r.state for r in runs(conn)] == ["running"]
+    set_policy(conn, options=STREAMS)
+    typed(conn, found)
     assert status(conn, "last_runs") == {"ok"}
 
 

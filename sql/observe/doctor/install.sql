@@ -15,6 +15,9 @@ AS $$
     FROM pg_extension e
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+    UNION ALL
+    SELECT 'ok', 'Installed without CREATE EXTENSION: there are no files to compare it with.', NULL
+    WHERE hotmesh_dba._extension() IS NULL
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
