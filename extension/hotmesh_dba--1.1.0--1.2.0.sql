@@ -83,7 +83,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_wal_rate IS 'Bytes of WAL a second; NUL
 COMMENT ON COLUMN hotmesh_dba.policy.max_replica_lag IS 'A run waits while a replica is further behind; NULL: no limit.';
 COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would delete more than so much of a table stops before its first row; 100: none.';
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
-COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether run_due runs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
 COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
@@ -2186,7 +2186,7 @@ DECLARE
 BEGIN
     UPDATE hotmesh_dba.run r
     SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
-    WHERE r.id = ANY (v_dead);
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
@@ -2363,17 +2363,21 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + interval '1 second';
-    v_runs  hotmesh_dba.run[] := ARRAY(SELECT r FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_ids   bigint[] := ARRAY(SELECT r.id FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_runs  hotmesh_dba.run[];
 BEGIN
     LOOP
-        v_runs := ARRAY(SELECT r FROM unnest(v_runs) r WHERE NOT hotmesh_dba._is_alive(r));
+        -- One that has ended meanwhile is neither.
+        v_runs := ARRAY(SELECT r FROM hotmesh_dba.run r
+                        WHERE r.id = ANY (v_ids) AND r.state = 'running' AND NOT hotmesh_dba._is_alive(r));
+        v_ids := ARRAY(SELECT r.id FROM unnest(v_runs) r);
         EXIT WHEN clock_timestamp() >= v_until
                OR NOT EXISTS (SELECT FROM unnest(v_runs) r
                               WHERE r.pid <> pg_backend_pid() AND r.started_at >= pg_postmaster_start_time()
                                 AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid)));
         PERFORM pg_sleep(0.02);
     END LOOP;
-    RETURN ARRAY(SELECT r.id FROM unnest(v_runs) r);
+    RETURN v_ids;
 END
 $$;
 
@@ -2966,6 +2970,9 @@ BEGIN
     v_elapsed := clock_timestamp() - v_begun;
     lane := v_outcome.lane;
     lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    IF (lane).faults >= 100 THEN        -- in strides that soon lead past the rows that cannot go, slow as these are
+        lane.size := greatest((lane).size, hotmesh_dba._first_size((lane).step));
+    END IF;
     lane.setbacks := 0;
     lane.taken := (lane).taken + v_outcome.taken;
     run.lanes[(run).current] := lane;
@@ -3160,7 +3167,7 @@ max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included
 max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
-Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input, or the app was dropped meanwhile; 25006 read-only; 42501 missing privilege; 55000 not deployed, triggers that cannot be disabled, or the app was renamed meanwhile; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
 
 -- sql/runs/progress.sql
 
@@ -3551,7 +3558,7 @@ retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_li
 batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag: as in prune_batched.
 max_percent (50): the fuse. A run that would delete more than so much of any one table stops before its first row; 100 switches it off. What is small or quiet may be due as a whole: say 100 there.
 every (NULL: never): how often run_due runs it.
-enabled (true): whether run_due runs it.
+enabled (true): whether it runs; a disabled one runs by force alone.
 note (NULL): whatever you like.
 Errors: 22023 22004 options that contradict each other or are out of range; 42602 3F000 42809 bad app; 42501 not the owner''s.';
 
@@ -3720,6 +3727,22 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(policy.retention, '100 years') $$;
 
+-- Who disables a policy means its schedules too.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF policy.enabled IS NOT TRUE THEN
+        RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'It was set with enabled => false. Nothing was changed.',
+                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
+                                policy.app, policy.name);
+    END IF;
+END
+$$;
+
 -- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
 RETURNS hotmesh_dba._run
@@ -3731,6 +3754,9 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_flag('force', force);
     PERFORM hotmesh_dba._check_policy(policy);
+    IF NOT force THEN
+        PERFORM hotmesh_dba._check_enabled(policy);
+    END IF;
     v_run := hotmesh_dba._begin_run(
         policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
         policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
@@ -3767,13 +3793,13 @@ END
 $$;
 
 COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
-'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+'Runs a policy of an app now: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
 app_id: the app (see view hotmesh_dba.app).
 name: of the policy.
-force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row, or where the policy is disabled.
 worker, workers (1, 1): as in prune_batched.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
-Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, a disabled policy, or an app that is gone.';
 
 -- sql/policies/run_due.sql
 
@@ -4165,6 +4191,7 @@ DECLARE
     v_role    name := hotmesh_dba._job_role(v_policy.app);
     v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
 BEGIN
+    PERFORM hotmesh_dba._check_enabled(v_policy);
     PERFORM hotmesh_dba._check_cron();
     PERFORM hotmesh_dba._check_cron_expression(cron_expression);
     job_name := hotmesh_dba._job_name(v_policy.app, v_policy.name);
@@ -4190,7 +4217,7 @@ cron_expression: minute, hour, day of the month, month, day of the week; in the 
 job_name: what the job is called.
 scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
 statement: the statement.
-Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database; 42501 not the owner''s, or no USAGE.';
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, or a disabled policy; 42501 not the owner''s, or no USAGE.';
 
 -- Of an app that is gone too, by the name that it had.
 CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name

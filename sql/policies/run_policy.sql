@@ -4,6 +4,22 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(policy.retention, '100 years') $$;
 
+-- Who disables a policy means its schedules too.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF policy.enabled IS NOT TRUE THEN
+        RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'It was set with enabled => false. Nothing was changed.',
+                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
+                                policy.app, policy.name);
+    END IF;
+END
+$$;
+
 -- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
 RETURNS hotmesh_dba._run
@@ -15,6 +31,9 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_flag('force', force);
     PERFORM hotmesh_dba._check_policy(policy);
+    IF NOT force THEN
+        PERFORM hotmesh_dba._check_enabled(policy);
+    END IF;
     v_run := hotmesh_dba._begin_run(
         policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
         policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
@@ -51,10 +70,10 @@ END
 $$;
 
 COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
-'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+'Runs a policy of an app now: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
 app_id: the app (see view hotmesh_dba.app).
 name: of the policy.
-force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row, or where the policy is disabled.
 worker, workers (1, 1): as in prune_batched.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
-Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, a disabled policy, or an app that is gone.';

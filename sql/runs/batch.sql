@@ -195,6 +195,9 @@ BEGIN
     v_elapsed := clock_timestamp() - v_begun;
     lane := v_outcome.lane;
     lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    IF (lane).faults >= 100 THEN        -- in strides that soon lead past the rows that cannot go, slow as these are
+        lane.size := greatest((lane).size, hotmesh_dba._first_size((lane).step));
+    END IF;
     lane.setbacks := 0;
     lane.taken := (lane).taken + v_outcome.taken;
     run.lanes[(run).current] := lane;
