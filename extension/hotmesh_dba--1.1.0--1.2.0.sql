@@ -111,6 +111,8 @@ CREATE TYPE hotmesh_dba._due AS (
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
+);
+
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown
@@ -215,14 +217,16 @@ $$;
 -- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
 -- pg_get_expr would wait for whoever has locked the table.
 CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass
-    FROM pg_index i
-    WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
-    LIMIT 1
+BEGIN
+    RETURN (SELECT i.indexrelid::regclass
+            FROM pg_index i
+            WHERE i.indrelid = relation AND i.indisvalid = valid AND i.indpred IS NOT NULL
+              AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+            LIMIT 1);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid
@@ -740,23 +744,27 @@ $$;
 -- The attributes that the strip removes, over alias a; NULL where the type is not HotMesh's. NOT IN, since the planner knows no better way round
 -- the index (type, symbol) where a restored database has no statistics yet.
 CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_filter(attributes regclass, keep_hmark boolean) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
-    FROM pg_attribute t
-    JOIN pg_enum e ON e.enumtypid = t.atttypid
-    WHERE t.attrelid = attributes AND t.attname = 'type'
-      AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark')
+BEGIN
+    RETURN (SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
+            FROM pg_attribute t
+            JOIN pg_enum e ON e.enumtypid = t.atttypid
+            WHERE t.attrelid = attributes AND t.attname = 'type'
+              AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark'));
+END
 $$;
 
 -- What a call does, a row a step and table, in the contract's order: the one place that says which rows are
 -- due. Whatever removes, counts or previews rows takes them from here. A missing table has no row.
 -- Only $1 (before) and $2 (entity_list) stand in a filter, and never an expression over a column.
 CREATE OR REPLACE FUNCTION hotmesh_dba._steps(options hotmesh_dba._options) RETURNS SETOF hotmesh_dba._step
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     WITH app AS (
         SELECT hotmesh_dba._jobs(options.app_schema) AS jobs,
                hotmesh_dba._attributes(options.app_schema) AS attributes,
@@ -788,7 +796,8 @@ AS $$
            CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END,
            s.mark_column::name
     FROM step s
-    ORDER BY s.ordinal
+    ORDER BY s.ordinal;
+END
 $$;
 
 -- sql/steps/lanes.sql
@@ -5286,20 +5295,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- What is due under a policy, a row a step. overdue: how long the oldest row has been due.
+-- What is due under a policy, a row a step. overdue: how long the oldest row has been due. rate: of the last run; where
+-- there is none, nobody needs an estimate.
 CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
-RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint)
+RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint, rate numeric)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step hotmesh_dba._step;
 BEGIN
+    rate := hotmesh_dba._last_rate(policy.app, policy.name);
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
         SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
         relation := hotmesh_dba._pruned_table(v_step);
         overdue := v_step.before - oldest;
-        estimate := CASE WHEN exact THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        estimate := CASE WHEN exact OR rate IS NULL THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
         RETURN NEXT;
     END LOOP;
 END
@@ -5308,7 +5319,8 @@ $$;
 -- A row a table of an app, and policy that takes rows of it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._backlog(app_schema name)
 RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
-               estimate bigint, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+               estimate bigint, rate numeric, total_rows bigint, total_bytes bigint, dead_rows bigint,
+               last_vacuum timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -5319,12 +5331,13 @@ BEGIN
         WITH due AS MATERIALIZED (
             SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
-                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
+                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate,
+                   min(d.rate) AS rate
             FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
             GROUP BY d.relation, p.name
         )
-        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
-               s.last_vacuum
+        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, d.rate, s.total_rows, s.total_bytes,
+               s.dead_rows, s.last_vacuum
         FROM unnest(v_tables) WITH ORDINALITY t (relation, place)
         JOIN hotmesh_dba._sizes(v_tables) s ON s.relation = t.relation
         LEFT JOIN due d ON d.relation = t.relation
@@ -5342,10 +5355,9 @@ BEGIN
     FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
         RETURN QUERY
             SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
-                   r.rate, CASE WHEN r.rate > 0 THEN make_interval(secs => (b.estimate / r.rate)::float8) END
+                   b.rate, CASE WHEN b.rate > 0 THEN make_interval(secs => (b.estimate / b.rate)::float8) END
             FROM hotmesh_dba._backlog(app) b
-            JOIN pg_class c ON c.oid = b.relation
-            CROSS JOIN LATERAL (SELECT hotmesh_dba._last_rate(app, b.policy) AS rate) r;
+            JOIN pg_class c ON c.oid = b.relation;
     END LOOP;
 END
 $$;
@@ -5364,6 +5376,11 @@ Errors: 42602 3F000 42809 bad app.';
 
 -- doctor: the extension, and what deploy puts into an app.
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -5374,12 +5391,10 @@ AS $$
     FROM pg_extension e
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+    UNION ALL
+    SELECT 'ok', 'Installed without CREATE EXTENSION: there are no files to compare it with.', NULL
+    WHERE hotmesh_dba._extension() IS NULL
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -5402,6 +5417,15 @@ AS $$
     WHERE f.wrapper <> 'ours'
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_read(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE')
+    FROM pg_class c
+    WHERE c.oid = relation
+$$;
+
 -- Where deploy will not build the index, as that would block writers for too long, its statements are the hint.
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_migration(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -5412,7 +5436,8 @@ AS $$
                 WHEN hotmesh_dba._pruned_at_index(hotmesh_dba._jobs(app_schema), valid => false) IS NOT NULL
                 THEN 'The index (pruned_at) WHERE pruned_at IS NULL of jobs is not valid: its build was broken off.'
                 ELSE 'jobs has no index (pruned_at) WHERE pruned_at IS NULL: the strip reads all jobs.' END,
-           CASE WHEN a.migrated AND hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema))
+           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
+                          THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
     FROM hotmesh_dba.app a
@@ -5504,6 +5529,66 @@ BEGIN
 END
 $$;
 
+-- sql/observe/doctor/schedules.sql
+
+-- doctor: what pg_cron does in this database.
+
+-- The schedules of an app, as their commands name it; or (NULL) those that name none that there is.
+CREATE OR REPLACE FUNCTION hotmesh_dba._schedules_of(app_schema name) RETURNS SETOF hotmesh_dba.schedules
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.*
+    FROM hotmesh_dba.schedules s
+    LEFT JOIN hotmesh_dba.app a ON a.schema = s.app OR a.schema = hotmesh_dba._normalised(s.app)
+    WHERE a.schema IS NOT DISTINCT FROM app_schema
+$$;
+
+-- Of an app, or (NULL) those that serve no app in particular.
+CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedules(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s.active AND s.last_status = 'failed' THEN 'problem' ELSE 'warning' END,
+           format('Schedule "%s" (%s) %s.', s.job_name, s.cron_expression,
+                  CASE WHEN NOT s.active THEN 'is switched off'
+                       WHEN s.last_started IS NULL THEN 'never ran'
+                       ELSE format('failed when it last ran (%s): %s', date_trunc('second', s.last_started), rtrim(s.last_message)) END),
+           CASE WHEN NOT s.active AND s.policy IS NOT NULL AND s.role = current_user    -- alter_job is the superusers'
+                THEN format(E'SELECT * FROM hotmesh_dba.unschedule(%1$L, %2$L);\nSELECT * FROM hotmesh_dba.schedule(%1$L, %2$L, %3$L);',
+                            app_schema, s.policy, s.cron_expression)
+                WHEN NOT s.active THEN format('SELECT cron.alter_job(%s, active => true);', s.job_id)
+                WHEN s.last_started IS NULL
+                THEN 'Wait for its time; else see that the log has no error of pg_cron, and that its role may connect.'
+                ELSE format('SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC;', s.job_id) END
+    FROM hotmesh_dba._schedules_of(app_schema) s
+    WHERE (NOT s.active OR s.last_started IS NULL OR s.last_status = 'failed')
+    UNION ALL
+    SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
+           format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
+    FROM pg_namespace n
+    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
+      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
+$$;
+
+-- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedule_roles(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem',
+           format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
+                  s.job_name, s.role, o.owner),
+           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
+    FROM hotmesh_dba._schedules_of(app_schema) s
+    JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
+    CROSS JOIN LATERAL (SELECT a.owner
+                        FROM hotmesh_dba.app a
+                        JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
+                        WHERE app_schema IS NULL OR a.schema = app_schema
+                        ORDER BY a.schema LIMIT 1) o
+$$;
+
 -- sql/observe/doctor/policies.sql
 
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
@@ -5578,7 +5663,7 @@ AS $$
                coalesce(p.every + greatest(p.every, interval '1 hour'), interval '8 days') AS patience
         FROM hotmesh_dba._policies_of(app_schema) p
         WHERE p.every IS NOT NULL
-           OR NOT EXISTS (SELECT FROM hotmesh_dba.schedules s WHERE s.app = app_schema AND s.policy = p.name AND s.active)
+           OR NOT EXISTS (SELECT FROM hotmesh_dba._schedules_of(app_schema) s WHERE s.policy = p.name AND s.active)
     )
     SELECT 'problem',
            format('Nothing runs policy "%s"%s: %s. Have %s run by pg_cron or another scheduler.', p.name,
@@ -5596,22 +5681,27 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH last AS (
-        SELECT DISTINCT ON (r.policy) r.*
+        SELECT DISTINCT ON (r.policy) r.*,
+               -- Its process may be gone, and no other run has closed its record yet.
+               CASE WHEN r.state = 'running' THEN (SELECT p.state FROM hotmesh_dba.progress p WHERE p.run_id = r.id)
+                    ELSE r.state END AS outcome
         FROM hotmesh_dba.run r
         WHERE r.app = app_schema
           AND (r.policy IN (SELECT p.name FROM hotmesh_dba._policies_of(app_schema) p)
                OR r.policy IS NULL AND r.started_at > now() - interval '8 days')
         ORDER BY r.policy, r.id DESC
     )
-    SELECT CASE WHEN l.state = 'stopped' THEN 'warning' ELSE 'problem' END,
+    SELECT CASE WHEN l.outcome = 'stopped' THEN 'warning' ELSE 'problem' END,
            format('The last run of %s (run %s) %s.', coalesce('policy "' || l.policy || '"', 'prune_batched'), l.id,
-                  CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
+                  CASE l.outcome WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
+                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
                 ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
-    WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
+    WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
 
 -- Rows that have been due for longer than it takes until the next run, and a day.
@@ -5662,54 +5752,6 @@ AS $$
                             c.loser, c.winner, c.name, c.winner) END,
            format('SELECT hotmesh_dba.drop_policy(%L, %L);', app_schema, c.loser)
     FROM conflict c
-$$;
-
--- sql/observe/doctor/schedules.sql
-
--- doctor: what pg_cron does in this database.
-
--- Of an app, or (NULL) those that serve no app in particular.
-CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedules(app_schema name) RETURNS SETOF hotmesh_dba._finding
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN s.active AND s.last_status = 'failed' THEN 'problem' ELSE 'warning' END,
-           format('Schedule "%s" (%s) %s.', s.job_name, s.cron_expression,
-                  CASE WHEN NOT s.active THEN 'is switched off'
-                       WHEN s.last_started IS NULL THEN 'never ran'
-                       ELSE format('failed when it last ran (%s): %s', date_trunc('second', s.last_started), rtrim(s.last_message)) END),
-           CASE WHEN NOT s.active THEN format('SELECT cron.alter_job(%s, active => true);', s.job_id)
-                WHEN s.last_started IS NULL
-                THEN 'Wait for its time; else see that the log has no error of pg_cron, and that its role may connect.'
-                ELSE format('SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC;', s.job_id) END
-    FROM hotmesh_dba.schedules s
-    WHERE s.app IS NOT DISTINCT FROM app_schema
-      AND (NOT s.active OR s.last_started IS NULL OR s.last_status = 'failed')
-    UNION ALL
-    SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
-           format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
-    FROM pg_namespace n
-    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
-      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
-$$;
-
--- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedule_roles(app_schema name) RETURNS SETOF hotmesh_dba._finding
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'problem',
-           format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
-                  s.job_name, s.role, o.owner),
-           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
-    FROM hotmesh_dba.schedules s
-    JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
-    CROSS JOIN LATERAL (SELECT a.owner
-                        FROM hotmesh_dba.app a
-                        JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
-                        WHERE s.app IS NULL OR a.schema = s.app
-                        ORDER BY a.schema LIMIT 1) o
-    WHERE s.app IS NOT DISTINCT FROM app_schema
 $$;
 
 -- sql/observe/doctor/vacuum.sql

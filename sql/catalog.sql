@@ -83,14 +83,16 @@ $$;
 -- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
 -- pg_get_expr would wait for whoever has locked the table.
 CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass
-    FROM pg_index i
-    WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
-    LIMIT 1
+BEGIN
+    RETURN (SELECT i.indexrelid::regclass
+            FROM pg_index i
+            WHERE i.indrelid = relation AND i.indisvalid = valid AND i.indpred IS NOT NULL
+              AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+            LIMIT 1);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid

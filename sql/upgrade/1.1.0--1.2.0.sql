@@ -97,6 +97,8 @@ CREATE TYPE hotmesh_dba._due AS (
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
+);
+
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown
