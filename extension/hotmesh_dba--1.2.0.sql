@@ -157,7 +157,7 @@ CREATE TABLE hotmesh_dba.run (
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
 COMMENT ON TABLE hotmesh_dba.run IS
-'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+'The runs of prune_batched and of policies, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app, and of each policy the last. You see the runs of apps whose jobs you may delete or whose owner you are a member of.';
 COMMENT ON COLUMN hotmesh_dba.run.id IS 'What prune_batched returns as run_id.';
 COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
 COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
@@ -177,7 +177,7 @@ COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupt
 COMMENT ON COLUMN hotmesh_dba.run.state IS
 'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
-'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON COLUMN hotmesh_dba.run.batches IS 'Transactions that removed rows, or looked for some.';
 COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
 COMMENT ON COLUMN hotmesh_dba.run.deleted_jobs IS 'Expired jobs deleted.';
@@ -232,7 +232,94 @@ CREATE TYPE hotmesh_dba._run AS (
     hint            text,
     remaining       bigint,
     stop_reason     text,
-    ended           boolean
+    ended           boolean,
+    fuse            hotmesh_dba._step[],    -- what the fuse has still to look at
+    max_percent     numeric
+);
+
+-- sql/policies/table.sql
+
+-- What an app's owner wants removed, and when. set_policy writes it, resolved; whoever reads it checks it again.
+CREATE TABLE hotmesh_dba.policy (
+    app                      name        NOT NULL,
+    name                     text        NOT NULL CHECK (name COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$'),
+    retention                interval,
+    prune_jobs               boolean     NOT NULL,
+    prune_streams            boolean     NOT NULL,
+    strip_attributes         boolean     NOT NULL,
+    entity_list              text[],
+    prune_transient          boolean     NOT NULL,
+    keep_hmark               boolean     NOT NULL,
+    prune_engine_streams     boolean     NOT NULL,
+    prune_worker_streams     boolean     NOT NULL,
+    engine_streams_retention interval,
+    worker_streams_retention interval,
+    prune_signals            boolean     NOT NULL,
+    batch_size               int,
+    batch_time               interval    NOT NULL,
+    batch_pause              interval    NOT NULL,
+    max_runtime              interval,
+    max_rows                 bigint,
+    disable_triggers         boolean     NOT NULL,
+    max_wal_rate             bigint,
+    max_replica_lag          interval,
+    max_percent              numeric     NOT NULL,
+    every                    interval,
+    enabled                  boolean     NOT NULL,
+    note                     text,
+    role                     name        NOT NULL DEFAULT current_user,
+    created_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    app_oid                  oid         NOT NULL,
+    origin                   text        NOT NULL,
+    PRIMARY KEY (app, name)
+);
+
+COMMENT ON TABLE hotmesh_dba.policy IS
+'What is removed from an app, and how often: made by set_policy, run by run_policy and run_due. You see the policies of apps whose owner you are a member of. Dumped and restored with the database.';
+COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.policy.name IS 'Name of the policy: letters, digits, _, . and -; unique in its app.';
+COMMENT ON COLUMN hotmesh_dba.policy.retention IS 'Window of jobs and transient jobs, and of messages without one of their own; NULL where no step needs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_jobs IS 'Whether expired jobs go.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_streams IS 'Whether messages go, as it was asked for; the next two columns say which.';
+COMMENT ON COLUMN hotmesh_dba.policy.strip_attributes IS 'Whether completed jobs lose their execution artifacts.';
+COMMENT ON COLUMN hotmesh_dba.policy.entity_list IS 'Entities that jobs and the strip are confined to; NULL: all.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_transient IS 'Whether expired jobs without an entity go.';
+COMMENT ON COLUMN hotmesh_dba.policy.keep_hmark IS 'Whether the strip spares attributes of type hmark.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_engine_streams IS 'Whether engine messages go.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_worker_streams IS 'Whether worker messages go.';
+COMMENT ON COLUMN hotmesh_dba.policy.engine_streams_retention IS 'Window of engine messages; NULL where they stay.';
+COMMENT ON COLUMN hotmesh_dba.policy.worker_streams_retention IS 'Window of worker messages; NULL where they stay.';
+COMMENT ON COLUMN hotmesh_dba.policy.prune_signals IS 'Whether expired signals go.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_size IS 'Rows a transaction; NULL: as many as take batch_time.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_time IS 'How long a transaction should take.';
+COMMENT ON COLUMN hotmesh_dba.policy.batch_pause IS 'How long to wait between two.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_runtime IS 'A run stops after this time; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_rows IS 'A run stops after this many rows; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.disable_triggers IS 'Whether jobs are deleted and marked with triggers off.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_wal_rate IS 'Bytes of WAL a second; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_replica_lag IS 'A run waits while a replica is further behind; NULL: no limit.';
+COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would delete more than so much of a table stops before its first row; 100: none.';
+COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
+COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether run_due runs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
+COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
+COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
+COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
+COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid is true; in a restored copy the name counts.';
+
+ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
+
+-- sql/observe/doctor/types.sql
+
+-- What a check of doctor finds wrong; one that finds nothing is ok.
+CREATE TYPE hotmesh_dba._finding AS (
+    status text,        -- warning, problem, or unknown
+    detail text,
+    hint   text         -- a statement to type, where there is one
 );
 
 -- sql/version.sql
@@ -2197,19 +2284,32 @@ Errors: 22023 22004 42602 3F000 42809 bad input; 42501 missing privilege; 55000 
 
 -- sql/runs/rights.sql
 
--- Whoever may delete an app's jobs sees and writes the records of its runs, and nobody else.
+-- Whoever may delete an app's jobs, or may give himself the right to, sees and writes the records of its runs, and
+-- nobody else.
 CREATE FUNCTION hotmesh_dba._may_prune(app name) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT has_table_privilege(c.oid, 'DELETE')
+    SELECT coalesce((SELECT has_table_privilege(c.oid, 'DELETE') OR pg_has_role(c.relowner, 'USAGE')
                      FROM pg_class c
                      JOIN pg_namespace n ON n.oid = c.relnamespace
                      WHERE n.nspname = _may_prune.app AND c.relname = 'jobs'), false)
 $$;
 
+-- A policy whose app is gone fails, and whoever set it is told so by a record.
+CREATE FUNCTION hotmesh_dba._is_a_lost_apps(app name, role name, policy text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT policy IS NOT NULL AND hotmesh_dba._jobs(app) IS NULL
+       AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = role AND pg_has_role(r.oid, 'USAGE'))
+$$;
+
 DROP POLICY IF EXISTS may_prune ON hotmesh_dba.run;
-CREATE POLICY may_prune ON hotmesh_dba.run USING (hotmesh_dba._may_prune(app)) WITH CHECK (hotmesh_dba._may_prune(app));
+CREATE POLICY may_prune ON hotmesh_dba.run
+    USING (hotmesh_dba._may_prune(app) OR hotmesh_dba._is_a_lost_apps(app, role, policy))
+    WITH CHECK (hotmesh_dba._may_prune(app)
+                OR state = 'failed' AND hotmesh_dba._is_a_lost_apps(app, role, policy));
 
 -- sql/runs/record.sql
 
@@ -2238,7 +2338,10 @@ BEGIN
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
       AND (r.started_at < now() - interval '90 days'
-           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1))
+      -- A policy that is seldom run is due from its last one on.
+      AND r.id <> ALL (ARRAY(SELECT max(p.id) FROM hotmesh_dba.run p
+                             WHERE p.app = app_schema AND p.policy IS NOT NULL GROUP BY p.policy));
 END
 $$;
 
@@ -3029,6 +3132,9 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
+    IF (run).fuse IS NOT NULL THEN
+        RETURN hotmesh_dba._try_fuse(run);
+    END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
         RETURN hotmesh_dba._conclude(run);
@@ -3046,9 +3152,23 @@ $$;
 
 -- sql/runs/prune_batched.sql
 
--- The procedure does no more than carry a run from one transaction to the next. It has no SET clause (it could not
--- COMMIT), so there is nothing in it that a search_path could turn: every name is qualified, and there is no operator.
+-- The procedures do no more than carry a run from one transaction to the next. They have no SET clause (they could not
+-- COMMIT), so there is nothing in them that a search_path could turn: every name is qualified, and there is no operator.
 -- The isolation level is set anew at the head of each transaction: default_transaction_isolation governs them all.
+CREATE PROCEDURE hotmesh_dba._drive(INOUT run hotmesh_dba._run)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    LOOP
+        COMMIT;
+        EXIT WHEN run.ended;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
+        run := hotmesh_dba._next(run);
+    END LOOP;
+END
+$$;
+
 CREATE PROCEDURE hotmesh_dba.prune_batched(
     app_id                   text,
     retention                interval DEFAULT '7 days',
@@ -3088,14 +3208,7 @@ BEGIN
         batch_size, batch_time, batch_pause, max_runtime, max_rows, worker, workers, disable_triggers, max_wal_rate,
         max_replica_lag);
     run_id := v_run.id;
-    LOOP
-        COMMIT;
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
-        v_run := hotmesh_dba._next(v_run);
-        EXIT WHEN v_run.ended;
-    END LOOP;
-    COMMIT;
+    CALL hotmesh_dba._drive(v_run);
     PERFORM hotmesh_dba._report(v_run);
 END
 $$;
@@ -3160,6 +3273,579 @@ COMMENT ON COLUMN hotmesh_dba.progress.rows_expected IS 'How many there were at 
 COMMENT ON COLUMN hotmesh_dba.progress.rows_left IS 'The difference: an estimate.';
 COMMENT ON COLUMN hotmesh_dba.progress.rows_per_second IS 'Since its start, pauses included.';
 COMMENT ON COLUMN hotmesh_dba.progress.time_left IS 'What is left at that rate.';
+
+-- sql/policies/rights.sql
+
+-- A policy is its app's owner's: whoever is a member of that role sees, sets, drops and runs it, and nobody else.
+
+CREATE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_class c
+                   JOIN pg_roles r ON r.rolname = _owns_app.role
+                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
+$$;
+
+-- This very database: an oid means nothing in a restored copy of it, where another schema may have it.
+CREATE FUNCTION hotmesh_dba._origin() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('%s.%s.%s', (SELECT s.system_identifier FROM pg_control_system() s),
+                  (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 'hotmesh_dba.policy'::regclass::oid);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN 'unknown';
+END
+$$;
+
+-- The app that a policy was set for, by its present name: never another one that has taken the name since. NULL where it is
+-- gone. In a restored copy the name counts, and whoever set it must have a say in the app of that name.
+CREATE FUNCTION hotmesh_dba._policy_app(policy hotmesh_dba.policy) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
+                THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
+                WHEN hotmesh_dba._owns_app(policy.app, policy.role) THEN policy.app END
+$$;
+
+-- One whose app is gone is still its author's, to see and to drop.
+CREATE FUNCTION hotmesh_dba._may_see_policy(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._jobs(a.app) IS NOT NULL THEN hotmesh_dba._owns_app(a.app)
+                ELSE EXISTS (SELECT FROM pg_roles r WHERE r.rolname = policy.role AND pg_has_role(r.oid, 'USAGE')) END
+    FROM (SELECT hotmesh_dba._policy_app(policy) AS app) a
+$$;
+
+DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
+CREATE POLICY of_the_owner ON hotmesh_dba.policy
+    USING (hotmesh_dba._may_see_policy(policy))
+    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
+
+CREATE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner pg_roles;
+BEGIN
+    IF hotmesh_dba._owns_app(app_schema) THEN
+        RETURN;
+    END IF;
+    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+        CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+             ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+END
+$$;
+
+-- sql/policies/find.sql
+
+-- Finding a policy, whatever its app was called when it was set.
+
+CREATE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_saved hotmesh_dba.policy;
+BEGIN
+    INSERT INTO hotmesh_dba.policy AS p
+    SELECT (_save_policy.policy).*
+    ON CONFLICT (app, name) DO UPDATE SET
+        (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
+         prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
+         batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
+         role, updated_at, app_oid, origin)
+        = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
+              excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
+              excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
+              excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
+              excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
+              excluded.note, excluded.role, excluded.updated_at, excluded.app_oid, excluded.origin)
+    RETURNING p.* INTO v_saved;
+    RETURN v_saved;
+END
+$$;
+
+-- Policies whose app was renamed get its new name, and those of a restored database their new app.
+CREATE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+    v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+BEGIN
+    -- All of them are taken out before the first is put back: two apps may have swapped names.
+    FOR v_policy IN
+        DELETE FROM hotmesh_dba.policy p
+        WHERE (hotmesh_dba._policy_app(p) <> p.app OR p.origin <> hotmesh_dba._origin())
+          AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
+        RETURNING p.*
+    LOOP
+        v_policy.app := hotmesh_dba._policy_app(v_policy);
+        v_policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_policy.app);
+        v_policy.origin := hotmesh_dba._origin();
+        v_policy.role := CASE WHEN v_super THEN v_policy.role ELSE current_user END;
+        PERFORM hotmesh_dba._save_policy(v_policy);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._raise_no_policy(app_schema name, policy_name text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'unknown policy: %', coalesce(quote_literal(policy_name), 'NULL')
+        USING ERRCODE = 'undefined_object',
+              DETAIL = format('App "%s" has no policy of that name.', app_schema),
+              HINT = (SELECT coalesce('Its policies: ' || string_agg(quote_literal(p.name), ', ' ORDER BY p.name) || '.',
+                                      format('Set one: SELECT * FROM hotmesh_dba.set_policy(%L, ''nightly'', strip_attributes => true);',
+                                             app_schema))
+                      FROM hotmesh_dba.policy p WHERE p.app = app_schema);
+END
+$$;
+
+-- A policy, for whoever may run it, of the very app that it was set for.
+CREATE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app    name := hotmesh_dba.app_schema(app_id);
+    v_policy hotmesh_dba.policy;
+BEGIN
+    PERFORM hotmesh_dba._check_owner(v_app, doing);
+    PERFORM hotmesh_dba._follow_renames();
+    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
+    IF v_policy.app IS NULL THEN
+        PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
+    ELSIF hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM v_app THEN
+        RAISE EXCEPTION 'policy "%" was set for another app "%"', policy_name, v_app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'That app is gone, and this one has its name; or whoever set it had no say in this one.',
+                  HINT = 'Set it anew with hotmesh_dba.set_policy, or drop it with hotmesh_dba.drop_policy.';
+    END IF;
+    RETURN v_policy;
+END
+$$;
+
+-- sql/policies/check.sql
+
+-- What a policy may say. Checked when it is set, and again before each run: a row may have come another way.
+
+CREATE FUNCTION hotmesh_dba._check_rule(ok boolean, message text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF ok IS NOT TRUE THEN
+        RAISE EXCEPTION '%', message
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = detail || ' Nothing was changed.', HINT = hint;
+    END IF;
+END
+$$;
+
+-- A window is needed by what is on, and says nothing where it is off.
+CREATE FUNCTION hotmesh_dba._check_policy_windows(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rule record;
+BEGIN
+    FOR v_rule IN
+        SELECT r.*
+        FROM (VALUES ('prune_jobs', policy.prune_jobs, 'retention', policy.retention, false),
+                     ('prune_transient', policy.prune_transient, 'retention', policy.retention, false),
+                     ('prune_engine_streams', policy.prune_engine_streams, 'engine_streams_retention',
+                      policy.engine_streams_retention, true),
+                     ('prune_worker_streams', policy.prune_worker_streams, 'worker_streams_retention',
+                      policy.worker_streams_retention, true)) r (step, wanted, option, retention, its_own)
+    LOOP
+        PERFORM hotmesh_dba._check_rule(NOT v_rule.wanted OR v_rule.retention IS NOT NULL,
+            format('%s needs a window', v_rule.step), 'A policy has none unless it is said.',
+            format('Give it one: %s => ''30 days''.', v_rule.option));
+        PERFORM hotmesh_dba._check_rule(v_rule.wanted OR v_rule.retention IS NULL OR NOT v_rule.its_own,
+            format('%s without %s', v_rule.option, v_rule.step), 'A window of messages that stay has no meaning.',
+            format('Write %s => true, or leave out %s.', v_rule.step, v_rule.option));
+        IF v_rule.retention IS NOT NULL THEN
+            PERFORM hotmesh_dba._cutoff(v_rule.option, v_rule.retention);
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._check_policy_steps(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_rule(
+        policy.prune_jobs OR policy.prune_transient OR policy.prune_engine_streams OR policy.prune_worker_streams
+        OR policy.strip_attributes OR policy.prune_signals,
+        'policy without a step', 'In a policy every step is off unless it is named.',
+        'Name one: prune_jobs, prune_transient, prune_streams, prune_engine_streams, prune_worker_streams, strip_attributes or prune_signals => true.');
+    PERFORM hotmesh_dba._check_policy_windows(policy);
+    PERFORM hotmesh_dba._check_rule(
+        policy.entity_list IS NULL OR policy.prune_jobs OR policy.strip_attributes,
+        'entity_list without prune_jobs or strip_attributes', 'It confines these two alone, and neither is on.',
+        'Write prune_jobs => true or strip_attributes => true, or leave out entity_list.');
+    PERFORM hotmesh_dba._check_rule(
+        policy.entity_list IS NULL OR cardinality(policy.entity_list) > 0 AND array_position(policy.entity_list, NULL) IS NULL,
+        'entity_list is empty or has a NULL in it', 'No job has such an entity.',
+        'Name entities: entity_list => ARRAY[''book'']; jobs without one go by prune_transient => true.');
+    PERFORM hotmesh_dba._check_rule(
+        NOT policy.keep_hmark OR policy.strip_attributes,
+        'keep_hmark without strip_attributes', 'It says what the strip spares, and there is none.',
+        'Write strip_attributes => true, or leave out keep_hmark.');
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._check_policy(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_rule(
+        policy.name COLLATE "C" ~ '^[A-Za-z0-9_.-]{1,63}$', format('invalid policy name: %s', coalesce(quote_literal(policy.name), 'NULL')),
+        'A name is made of 1 to 63 letters, digits, _, . and -.', 'Choose one such as ''nightly-strip''.');
+    PERFORM hotmesh_dba._check_flag(f.name, f.value)
+    FROM (VALUES ('prune_jobs', policy.prune_jobs), ('prune_streams', policy.prune_streams),
+                 ('strip_attributes', policy.strip_attributes), ('prune_transient', policy.prune_transient),
+                 ('keep_hmark', policy.keep_hmark), ('prune_signals', policy.prune_signals),
+                 ('enabled', policy.enabled)) f (name, value);
+    PERFORM hotmesh_dba._check_policy_steps(policy);
+    PERFORM hotmesh_dba._check_knobs(
+        policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, 1, 1,
+        policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
+    PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
+                                    'above 0 and at most 100', '50');
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years', true), 'every', policy.every::text,
+                                    'between a second and ten years, or NULL', '''1 day''');
+END
+$$;
+
+-- sql/policies/set_policy.sql
+
+-- What set_policy was given, with what follows from it filled in.
+CREATE FUNCTION hotmesh_dba._resolve_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    policy.prune_engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
+    policy.prune_worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
+    policy.engine_streams_retention := coalesce(policy.engine_streams_retention,
+                                                CASE WHEN policy.prune_engine_streams THEN policy.retention END);
+    policy.worker_streams_retention := coalesce(policy.worker_streams_retention,
+                                                CASE WHEN policy.prune_worker_streams THEN policy.retention END);
+    RETURN policy;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba.set_policy(
+    app_id                   text,
+    name                     text,
+    retention                interval DEFAULT NULL,
+    prune_jobs               boolean  DEFAULT false,
+    prune_streams            boolean  DEFAULT false,
+    strip_attributes         boolean  DEFAULT false,
+    entity_list              text[]   DEFAULT NULL,
+    prune_transient          boolean  DEFAULT false,
+    keep_hmark               boolean  DEFAULT false,
+    prune_engine_streams     boolean  DEFAULT NULL,
+    prune_worker_streams     boolean  DEFAULT NULL,
+    engine_streams_retention interval DEFAULT NULL,
+    worker_streams_retention interval DEFAULT NULL,
+    prune_signals            boolean  DEFAULT false,
+    batch_size               int      DEFAULT NULL,
+    batch_time               interval DEFAULT '200 ms',
+    batch_pause              interval DEFAULT '0',
+    max_runtime              interval DEFAULT NULL,
+    max_rows                 bigint   DEFAULT NULL,
+    disable_triggers         boolean  DEFAULT false,
+    max_wal_rate             bigint   DEFAULT NULL,
+    max_replica_lag          interval DEFAULT NULL,
+    max_percent              numeric  DEFAULT 50,
+    every                    interval DEFAULT NULL,
+    enabled                  boolean  DEFAULT true,
+    note                     text     DEFAULT NULL)
+RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app    name := hotmesh_dba.app_schema(app_id);
+    v_policy hotmesh_dba.policy;
+BEGIN
+    PERFORM hotmesh_dba._check_owner(v_app, 'set a policy of');
+    PERFORM hotmesh_dba._follow_renames();
+    v_policy := hotmesh_dba._resolve_policy(ROW(
+        v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
+        prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
+        batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(),
+        (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_app), hotmesh_dba._origin())::hotmesh_dba.policy);
+    PERFORM hotmesh_dba._check_policy(v_policy);
+    RETURN hotmesh_dba._save_policy(v_policy);
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.set_policy(text, text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, int, interval, interval, interval, bigint, boolean, bigint, interval, numeric, interval, boolean, text) IS
+'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: 1 to 63 letters, digits, _, . and -.
+retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_list (NULL), prune_transient, keep_hmark (false), prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention (NULL), prune_signals (false): as in prune. What is on needs a window, retention or its own; the strip and signals have none.
+batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag: as in prune_batched.
+max_percent (50): the fuse. A run that would delete more than so much of any one table stops before its first row; 100 switches it off. What is small or quiet may be due as a whole: say 100 there.
+every (NULL: never): how often run_due runs it.
+enabled (true): whether run_due runs it.
+note (NULL): whatever you like.
+Errors: 22023 22004 options that contradict each other or are out of range; 42602 3F000 42809 bad app; 42501 not the owner''s.';
+
+CREATE FUNCTION hotmesh_dba.drop_policy(app_id text, name text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app name;
+BEGIN
+    PERFORM hotmesh_dba._follow_renames();
+    -- By its very name first: the app may be gone.
+    DELETE FROM hotmesh_dba.policy p WHERE p.app::text = drop_policy.app_id AND p.name = drop_policy.name;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    v_app := hotmesh_dba.app_schema(app_id);
+    PERFORM hotmesh_dba._check_owner(v_app, 'drop a policy of');
+    DELETE FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = drop_policy.name;
+    IF NOT FOUND THEN
+        PERFORM hotmesh_dba._raise_no_policy(v_app, name);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.drop_policy(text, text) IS
+'Drops a policy; what it has removed stays removed, its runs stay in hotmesh_dba.run, and a schedule of it is ended by unschedule. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: of the policy.
+Errors: 42704 no such policy; 42602 3F000 42809 bad app; 42501 not the owner''s.';
+
+-- sql/policies/fuse.sql
+
+-- The fuse: a policy that would delete more than max_percent of a table's rows was hardly meant so (a window too short, an
+-- app restored with its clock wrong). It stops before the first row.
+
+-- How many rows stand in a leaf now: counted where it is small, else by 256 pages of it, evenly spread. (Statistics know
+-- nothing of a restored table, and long nothing of what was deleted.)
+CREATE FUNCTION hotmesh_dba._live_rows_of_leaf(leaf regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_pages CONSTANT bigint := 16;      -- of a group
+    v_pages bigint;
+    v_rows  bigint;
+    v_all   bigint := 0;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    v_pages := hotmesh_dba._pages(leaf);
+    IF v_pages <= 16 * c_pages THEN
+        EXECUTE format('SELECT count(*) FROM %s', leaf) INTO v_rows;
+        RETURN v_rows;
+    END IF;
+    FOR v_group IN 0 .. 15 LOOP
+        EXECUTE format('SELECT count(*) FROM %s t WHERE t.ctid >= $1 AND t.ctid < $2', leaf)
+            INTO v_rows
+            USING hotmesh_dba._page_start(v_group * v_pages / 16), hotmesh_dba._page_start(v_group * v_pages / 16 + c_pages);
+        v_all := v_all + v_rows;
+    END LOOP;
+    RETURN v_all * v_pages / (16 * c_pages);
+END
+$$;
+
+-- Where the leaves are not ours to read they are counted through their parent.
+CREATE FUNCTION hotmesh_dba._live_rows(relation regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_rows bigint;
+BEGIN
+    IF NOT row_security_active(relation) AND NOT hotmesh_dba._is_distributed(relation)
+       AND (SELECT bool_and(l.is_plain AND has_table_privilege(l.leaf, 'SELECT') AND NOT row_security_active(l.leaf))
+            FROM hotmesh_dba._leaves(relation) l) THEN
+        RETURN (SELECT sum(hotmesh_dba._live_rows_of_leaf(l.leaf)) FROM hotmesh_dba._leaves(relation) l);
+    END IF;
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('SELECT count(*) FROM %s', relation) INTO v_rows;
+    RETURN v_rows;
+END
+$$;
+
+-- Of one table, all the steps that delete rows of it. Counted no further than to the one row too many.
+CREATE FUNCTION hotmesh_dba._check_share(run hotmesh_dba._run, relation regclass, steps hotmesh_dba._step[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step hotmesh_dba._step;
+    v_rows bigint;
+    v_may  bigint;
+    v_due  bigint := 0;
+BEGIN
+    IF (SELECT count(*) = 0 FROM unnest(steps) s WHERE hotmesh_dba._is_due(s)) THEN
+        RETURN;
+    END IF;
+    v_rows := hotmesh_dba._live_rows(relation);
+    v_may := floor(v_rows * (run).max_percent / 100);
+    FOREACH v_step IN ARRAY steps LOOP
+        v_due := v_due + hotmesh_dba._count_due(v_step, v_may + 1 - v_due);
+        EXIT WHEN v_due > v_may;
+    END LOOP;
+    IF v_due > v_may THEN
+        RAISE EXCEPTION 'at least % of about % rows of % are due', v_due, v_rows, relation
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
+                  HINT = (SELECT format('If all of them may go: CALL hotmesh_dba.run_policy(%L, %L, force => true);', r.app, r.policy)
+                          FROM hotmesh_dba.run r WHERE r.id = (run).id);
+    END IF;
+END
+$$;
+
+-- Every worker looks at every table as a whole: none begins where one would not.
+CREATE FUNCTION hotmesh_dba._check_shares(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR v_try IN 1 .. 6 LOOP
+        BEGIN
+            PERFORM hotmesh_dba._check_share(run, t.relation, t.steps)
+            FROM (SELECT s.relation, array_agg(s ORDER BY s.ordinal) AS steps, min(s.ordinal) AS position
+                  FROM unnest((run).fuse) s
+                  WHERE s.name <> 'strip'       -- it deletes no row of its table
+                  GROUP BY s.relation
+                  ORDER BY position) t;
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF v_try = 6 THEN
+                PERFORM hotmesh_dba._raise_locked((run).app, 'prune');
+            END IF;
+            PERFORM pg_sleep(0.05 * v_try);
+        END;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._try_fuse(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    PERFORM hotmesh_dba._check_shares(run);
+    run.fuse := NULL;
+    RETURN run;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint);
+    RETURN hotmesh_dba._end_run(run, CASE WHEN SQLSTATE = '55000' THEN 'max_percent' ELSE 'error' END);
+END
+$$;
+
+-- sql/policies/run_policy.sql
+
+-- The cutoffs are those of the run, which its workers share.
+CREATE FUNCTION hotmesh_dba._fuse_steps(policy hotmesh_dba.policy, run hotmesh_dba.run) RETURNS hotmesh_dba._step[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._share_cutoffs(hotmesh_dba._resolve(
+        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
+        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
+        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention,
+        policy.prune_signals), run)) s)
+$$;
+
+-- Where no step that is on needs a window, one that nothing is older than.
+CREATE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(policy.retention, '100 years') $$;
+
+-- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
+CREATE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_run    hotmesh_dba._run;
+    v_record hotmesh_dba.run;
+BEGIN
+    PERFORM hotmesh_dba._check_flag('force', force);
+    PERFORM hotmesh_dba._check_policy(policy);
+    v_run := hotmesh_dba._begin_run(
+        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
+        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
+        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
+        policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
+        policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id RETURNING r.* INTO v_record;
+    IF NOT force AND policy.max_percent < 100 THEN
+        v_run.fuse := hotmesh_dba._fuse_steps(policy, v_record);
+        v_run.max_percent := policy.max_percent;
+    END IF;
+    RETURN v_run;
+END
+$$;
+
+CREATE PROCEDURE hotmesh_dba.run_policy(
+    app_id       text,
+    name         text,
+    force        boolean DEFAULT false,
+    worker       int     DEFAULT 1,
+    workers      int     DEFAULT 1,
+    INOUT run_id bigint  DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_run hotmesh_dba._run;
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL synchronous_commit TO off;
+    PERFORM hotmesh_dba._check_writable();
+    v_run := hotmesh_dba._begin_policy(hotmesh_dba._find_policy(app_id, name, 'run a policy of'), force, worker, workers);
+    run_id := v_run.id;
+    CALL hotmesh_dba._drive(v_run);
+    PERFORM hotmesh_dba._report(v_run);
+END
+$$;
+
+COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
+'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+app_id: the app (see view hotmesh_dba.app).
+name: of the policy.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+worker, workers (1, 1): as in prune_batched.
+run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
 
 -- sql/deploy/wrapper.sql
 
@@ -3717,6 +4403,1180 @@ COMMENT ON FUNCTION hotmesh_dba.undeploy(text) IS
 app_id: the app (see view hotmesh_dba.app).
 Returns a row an action (action, object, statements); no rows where there was none of ours.
 Errors: 42602 3F000 42809 bad app; 25006 read-only; 42501 missing privilege; 2BP01 something depends on it.';
+
+-- sql/grants.sql
+
+-- What a role needs that prunes one app and does nothing else with it: the leaves too, or no step could work in them.
+
+-- The app's tables that prune takes rows of, read off the steps of a call that does everything.
+CREATE FUNCTION hotmesh_dba._app_tables(app_schema name) RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.app_schema := app_schema;
+    v_options.jobs := true;
+    v_options.engine_streams := true;
+    v_options.worker_streams := true;
+    v_options.signals := true;
+    RETURN QUERY
+        SELECT t.relation
+        FROM hotmesh_dba._steps(v_options) s, LATERAL (VALUES (1, s.relation), (2, s.attributes)) t (place, relation)
+        WHERE t.relation IS NOT NULL
+        GROUP BY t.relation
+        ORDER BY min(s.ordinal), min(t.place);
+END
+$$;
+
+-- Statements that give (doing GRANT … TO) or take back (REVOKE … FROM).
+CREATE FUNCTION hotmesh_dba._grant_statements(app_schema name, role name, doing text, preposition text)
+RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH object AS (
+        SELECT a.relation, a.place,
+               (SELECT string_agg(t::text, ', ' ORDER BY t::oid <> a.relation, t::text) FROM hotmesh_dba._tree(a.relation) t) AS tree
+        FROM hotmesh_dba._app_tables(app_schema) WITH ORDINALITY a (relation, place)
+    ), part AS (
+        SELECT 0 AS place, 1 AS turn, format('USAGE ON SCHEMA %I', app_schema) AS what
+        UNION ALL
+        SELECT o.place, 1, 'SELECT, DELETE ON ' || o.tree FROM object o
+        UNION ALL
+        SELECT o.place, 2, 'UPDATE (pruned_at) ON ' || o.tree
+        FROM object o
+        WHERE o.relation = hotmesh_dba._jobs(app_schema) AND hotmesh_dba._is_migrated(app_schema)
+    )
+    SELECT format('%s %s %s %I;', doing, p.what, preposition, role) FROM part p ORDER BY p.place, p.turn
+$$;
+
+CREATE FUNCTION hotmesh_dba._check_grantee(app_schema name, role name) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = _check_grantee.role) THEN
+        RAISE EXCEPTION 'unknown role: %', coalesce(quote_literal(role), 'NULL')
+            USING ERRCODE = 'undefined_object',
+                  DETAIL = 'There is no such role in this cluster, and PUBLIC is none.',
+                  HINT = format('CREATE ROLE %I LOGIN;', coalesce(role, 'pruner'));
+    ELSIF EXISTS (SELECT FROM hotmesh_dba._app_tables(app_schema) t JOIN pg_class c ON c.oid = t
+                  JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname = _check_grantee.role) THEN
+        -- Taken back from an owner, it would lose its own rights.
+        RAISE EXCEPTION 'role "%" owns the tables of app "%"', role, app_schema
+            USING ERRCODE = 'invalid_grant_operation',
+                  DETAIL = 'An owner may prune; nothing was changed.',
+                  HINT = 'Name a role that is to prune and nothing else.';
+    END IF;
+END
+$$;
+
+-- Only an owner gives rights, and a GRANT without the right to do so is no error but a mere warning.
+CREATE FUNCTION hotmesh_dba._check_grantor(app_schema name) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner pg_roles;
+BEGIN
+    SELECT r.* INTO v_owner
+    FROM hotmesh_dba._app_tables(app_schema) a, hotmesh_dba._tree(a) t, pg_class c, pg_roles r
+    WHERE c.oid = t AND r.oid = c.relowner AND NOT pg_has_role(c.relowner, 'USAGE')
+    LIMIT 1;
+    IF FOUND THEN
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
+            format('Tables of it belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+    ELSIF NOT has_schema_privilege(app_schema, 'USAGE WITH GRANT OPTION') THEN
+        PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
+            format('Role "%s" may not pass on USAGE of the schema.', current_user),
+            format('GRANT USAGE ON SCHEMA %I TO %I WITH GRANT OPTION;', app_schema, current_user));
+    END IF;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._change_grants(app_id text, role name, doing text, preposition text) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schema    name := hotmesh_dba.app_schema(app_id);
+    v_statement text;
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    PERFORM hotmesh_dba._check_grantee(v_schema, role);
+    PERFORM hotmesh_dba._check_grantor(v_schema);
+    FOR v_statement IN SELECT s FROM hotmesh_dba._grant_statements(v_schema, role, doing, preposition) s LOOP
+        EXECUTE v_statement;
+        RETURN NEXT v_statement;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba.grant_prune(app_id text, role name) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN QUERY SELECT hotmesh_dba._change_grants(app_id, role, 'GRANT', 'TO'); END $$;
+
+COMMENT ON FUNCTION hotmesh_dba.grant_prune(text, name) IS
+'Lets a role prune an app, strip included, and do nothing else with it: USAGE of its schema, SELECT and DELETE on its tables and every partition, UPDATE of jobs.pruned_at. Call it again after a partition or table was added. Only for the app''s owner.
+app_id: the app (see view hotmesh_dba.app).
+role: who is to prune; it must exist.
+Returns the statements, which were executed.
+Errors: 42602 3F000 42809 bad app; 42704 unknown role; 0LP01 the role owns the tables; 42501 not the owner; 25006 read-only.';
+
+CREATE FUNCTION hotmesh_dba.revoke_prune(app_id text, role name) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN QUERY SELECT hotmesh_dba._change_grants(app_id, role, 'REVOKE', 'FROM'); END $$;
+
+COMMENT ON FUNCTION hotmesh_dba.revoke_prune(text, name) IS
+'Takes back what grant_prune gives; other rights of the role stay. Only for the app''s owner.
+app_id: the app (see view hotmesh_dba.app).
+role: who shall prune no more.
+Returns the statements, which were executed.
+Errors: 42602 3F000 42809 bad app; 42704 unknown role; 0LP01 the role owns the tables; 42501 not the owner; 25006 read-only; 2BP01 the role has passed them on.';
+
+-- sql/observe/policies.sql
+
+-- What a policy takes, as the steps of a call have it.
+
+-- One app, or all that there are.
+CREATE FUNCTION hotmesh_dba._observed_apps(app_id text) RETURNS SETOF name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF app_id IS NOT NULL THEN
+        RETURN NEXT hotmesh_dba.app_schema(app_id);
+    ELSE
+        RETURN QUERY SELECT a.schema FROM hotmesh_dba.app a ORDER BY a.schema;
+    END IF;
+END
+$$;
+
+-- The options of a policy, with the cutoffs that a run would have now. (Not by _resolve: whoever only looks need not be
+-- able to prune.)
+CREATE FUNCTION hotmesh_dba._observed_options(policy hotmesh_dba.policy) RETURNS hotmesh_dba._options
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.app_schema := policy.app;
+    v_options.jobs := policy.prune_jobs;
+    v_options.transient := policy.prune_transient;
+    v_options.engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
+    v_options.worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
+    v_options.strip := policy.strip_attributes;
+    v_options.signals := policy.prune_signals;
+    v_options.entity_list := policy.entity_list;
+    v_options.keep_hmark := policy.keep_hmark;
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
+    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
+                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
+    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
+                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
+    v_options.signals_until := now();
+    RETURN v_options;
+END
+$$;
+
+-- An app's enabled policies, as far as the caller may see them, by the name that the app has now.
+CREATE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
+LANGUAGE plpgsql STABLE ROWS 4
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+BEGIN
+    FOR v_policy IN SELECT p.* FROM hotmesh_dba.policy p WHERE p.enabled ORDER BY p.name LOOP
+        CONTINUE WHEN hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM app_schema;
+        v_policy.app := app_schema;
+        RETURN NEXT v_policy;
+    END LOOP;
+END
+$$;
+
+-- The table whose rows a step removes: a strip takes attributes, though it is jobs that are due for it.
+CREATE FUNCTION hotmesh_dba._pruned_table(step hotmesh_dba._step) RETURNS regclass
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN CASE WHEN (step).name = 'strip' THEN (step).attributes ELSE (step).relation END; END $$;
+
+-- Rows removed a second by the last run that followed a policy and removed any: over all its steps, pauses included, its
+-- workers together.
+CREATE FUNCTION hotmesh_dba._last_rate(app_schema name, policy_name text) RETURNS numeric
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rate numeric;
+BEGIN
+    SELECT sum(hotmesh_dba._rows_done(r))
+           / greatest(0.001, extract(epoch FROM max(r.updated_at) - min(r.started_at)))
+    INTO v_rate
+    FROM hotmesh_dba.run r
+    WHERE r.app = app_schema AND r.policy = policy_name
+      AND r.group_id = (SELECT l.group_id
+                        FROM hotmesh_dba.run l
+                        WHERE l.app = app_schema AND l.policy = policy_name AND hotmesh_dba._rows_done(l) > 0
+                        ORDER BY l.id DESC LIMIT 1);
+    RETURN round(v_rate, 1);
+END
+$$;
+
+-- sql/observe/sizes.sql
+
+-- How big an app's tables are, as the catalogues and the statistics have it: no row is read.
+
+-- Rows of one plain table: the counters know of every change, but are lost in a crash; then what the last VACUUM or
+-- ANALYZE wrote down counts. NULL where nobody knows: not 0.
+CREATE FUNCTION hotmesh_dba._known_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_live bigint := pg_stat_get_live_tuples(relation);
+BEGIN
+    RETURN CASE
+        WHEN v_live > 0 OR pg_stat_get_dead_tuples(relation) > 0 OR pg_stat_get_tuples_inserted(relation) > 0 THEN v_live
+        WHEN reltuples > 0 OR relpages > 0 AND reltuples >= 0 THEN reltuples
+        WHEN pg_relation_size(relation) = 0 THEN 0
+    END;
+END
+$$;
+
+-- Each table with its leaves. Without measured, their sizes are those that the last VACUUM saw.
+CREATE FUNCTION hotmesh_dba._sum_sizes(tables regclass[], measured boolean)
+RETURNS TABLE (relation regclass, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE tree AS (
+            SELECT r AS root, r::oid AS member FROM unnest(tables) r
+            UNION ALL
+            SELECT t.root, h.inhrelid FROM pg_inherits h JOIN tree t ON h.inhparent = t.member
+        ), leaf AS (
+            SELECT t.root, c.oid, c.reltuples, c.relpages,
+                   CASE WHEN measured THEN pg_relation_size(c.oid)
+                        ELSE c.relpages * current_setting('block_size')::bigint END AS bytes
+            FROM tree t
+            JOIN pg_class c ON c.oid = t.member AND c.relkind = 'r'
+        ), counted AS (
+            SELECT l.*, CASE WHEN measured OR l.relpages > 0
+                             THEN hotmesh_dba._known_rows(l.oid, l.reltuples, l.relpages) END AS live
+            FROM leaf l
+        )
+        SELECT c.root, CASE WHEN bool_and(c.live IS NOT NULL) THEN sum(c.live) END::bigint, sum(c.bytes)::bigint,
+               sum(pg_stat_get_dead_tuples(c.oid))::bigint,
+               max(greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))
+        FROM counted c
+        GROUP BY c.root;
+END
+$$;
+
+-- Measuring waits for whoever has locked a table.
+CREATE FUNCTION hotmesh_dba._sizes(tables regclass[])
+RETURNS TABLE (relation regclass, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    RETURN QUERY SELECT s.* FROM hotmesh_dba._sum_sizes(tables, true) s;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN QUERY SELECT s.* FROM hotmesh_dba._sum_sizes(tables, false) s;
+END
+$$;
+
+-- Of a table and its partitions.
+CREATE FUNCTION hotmesh_dba._dead_rows(root regclass) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN pg_stat_get_dead_tuples(root)
+           + coalesce((SELECT sum(pg_stat_get_dead_tuples(h.inhrelid)) FROM pg_inherits h WHERE h.inhparent = root), 0);
+END
+$$;
+
+-- sql/observe/due.sql
+
+-- How many rows of a step are due: a look that is bounded in what it reads, not only in what it finds.
+
+-- Is there a whole, valid index that begins with the column?
+CREATE FUNCTION hotmesh_dba._has_index_on(relation regclass, column_name name) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = relation AND i.indisvalid AND a.attname = column_name
+          AND (i.indpred IS NULL OR pg_get_indexdef(i.indexrelid) ~ format(' WHERE \(%s IS NOT NULL\)$', column_name)));
+END
+$$;
+
+-- The rows to look at, $3 of them: those with the oldest marks, or those that no strip has marked yet; where no index
+-- leads to them, any. Many of them may not be due (failed and running jobs, other entities): the step's own filter says.
+CREATE FUNCTION hotmesh_dba._candidates_query(step hotmesh_dba._step) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('SELECT t.* FROM %s t %s LIMIT $3', (step).relation, CASE
+        WHEN (step).name = 'strip' AND hotmesh_dba._pruned_at_index((step).relation) IS NOT NULL
+        THEN 'WHERE t.pruned_at IS NULL'
+        WHEN hotmesh_dba._has_index_on((step).relation, (step).mark_column)
+        THEN format('WHERE t.%1$I <= $1 ORDER BY t.%1$I', (step).mark_column)
+    END);
+END
+$$;
+
+-- Counts among candidates: due ones, the oldest mark of these, and all that were looked at.
+CREATE FUNCTION hotmesh_dba._count_query(step hotmesh_dba._step, candidates text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('SELECT count(*) FILTER (WHERE c.is_due) AS due, min(c.mark) FILTER (WHERE c.is_due) AS oldest, count(*) AS seen
+                   FROM (SELECT %s AND (%s) IS NOT TRUE AS is_due, %s AS mark FROM (%s) t) c',
+                  (step).row_filter, coalesce((step).taken_before, 'false'),
+                  coalesce('t.' || quote_ident((step).mark_column), 'NULL::timestamptz'), candidates);
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._look_by_index(
+    step hotmesh_dba._step, bound bigint, OUT due bigint, OUT oldest timestamptz, OUT seen bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+SET lock_timeout = 0
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE hotmesh_dba._count_query(step, hotmesh_dba._candidates_query(step))
+        INTO due, oldest, seen
+        USING (step).before, (step).entity_list, bound;
+END
+$$;
+
+-- An index whose dead entries nobody may clean away yet is walked through them all to the first living row. So where
+-- they are many: a few pages of every leaf, spread evenly, and what is due on them is the least there is.
+CREATE FUNCTION hotmesh_dba._look_by_pages(step hotmesh_dba._step, OUT due bigint, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_indexscan = off
+SET enable_indexonlyscan = off
+SET enable_bitmapscan = off
+SET max_parallel_workers_per_gather = 0
+SET jit = off
+SET lock_timeout = 0
+AS $$
+DECLARE
+    c_groups CONSTANT int := 8;
+    c_pages  CONSTANT int := 8;
+    v_pages  bigint;
+    v_found  record;
+    v_page   bigint;
+BEGIN
+    due := 0;
+    PERFORM hotmesh_dba._bound_waiting();
+    v_pages := (SELECT max(hotmesh_dba._pages(l.leaf)) FROM hotmesh_dba._leaves((step).relation) l);
+    FOR v_group IN 0 .. c_groups - 1 LOOP
+        v_page := v_group * v_pages / c_groups;
+        EXECUTE hotmesh_dba._count_query(step, format('SELECT t.* FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4', (step).relation))
+            INTO v_found
+            USING (step).before, (step).entity_list, hotmesh_dba._page_start(v_page),
+                  hotmesh_dba._page_start(least(v_page + c_pages, (v_group + 1) * v_pages / c_groups));
+        due := due + v_found.due;
+        oldest := least(oldest, v_found.oldest);
+    END LOOP;
+END
+$$;
+
+-- Due rows, up to the bound; exact: these are all. Where somebody has locked the table, or the caller may not look: NULL.
+CREATE FUNCTION hotmesh_dba._look_for_due(
+    step hotmesh_dba._step, OUT due bigint, OUT exact boolean, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c_bound CONSTANT bigint := 1000;
+    c_dead  CONSTANT bigint := 200000;
+    v_seen  bigint;
+BEGIN
+    IF hotmesh_dba._dead_rows((step).relation) > c_dead THEN
+        SELECT l.due, false, l.oldest INTO due, exact, oldest FROM hotmesh_dba._look_by_pages(step) l;
+    ELSE
+        SELECT l.due, l.oldest, l.seen INTO due, oldest, v_seen FROM hotmesh_dba._look_by_index(step, c_bound + 1) l;
+        exact := v_seen <= c_bound AND NOT row_security_active((step).relation);
+        due := least(due, c_bound);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    due := NULL;
+    exact := NULL;
+    oldest := NULL;
+END
+$$;
+
+-- sql/observe/backlog.sql
+
+-- What there is to do, and how much there is in all.
+
+-- Of a count that stopped at its bound the planner knows more, from its statistics: enough for an estimate of time.
+CREATE FUNCTION hotmesh_dba._planned_rows(step hotmesh_dba._step) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_plan json;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting();
+    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s t WHERE %s', (step).relation, (step).row_filter)
+        INTO v_plan
+        USING (step).before, (step).entity_list;
+    RETURN v_plan -> 0 -> 'Plan' ->> 'Plan Rows';
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$;
+
+-- What is due under a policy, a row a step. overdue: how long the oldest row has been due.
+CREATE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
+RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step hotmesh_dba._step;
+BEGIN
+    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
+        SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
+        relation := hotmesh_dba._pruned_table(v_step);
+        overdue := v_step.before - oldest;
+        estimate := CASE WHEN exact THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- A row a table of an app, and policy that takes rows of it.
+CREATE FUNCTION hotmesh_dba._backlog(app_schema name)
+RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
+               estimate bigint, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tables regclass[] := ARRAY(SELECT a FROM hotmesh_dba._app_tables(app_schema) a);
+BEGIN
+    RETURN QUERY
+        WITH due AS MATERIALIZED (
+            SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
+                   CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
+                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
+            FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
+            GROUP BY d.relation, p.name
+        )
+        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
+               s.last_vacuum
+        FROM unnest(v_tables) WITH ORDINALITY t (relation, place)
+        JOIN hotmesh_dba._sizes(v_tables) s ON s.relation = t.relation
+        LEFT JOIN due d ON d.relation = t.relation
+        ORDER BY t.place, d.policy;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba.backlog(app_id text DEFAULT NULL)
+RETURNS TABLE (app name, table_name name, policy text, due bigint, exact boolean, oldest_due timestamptz, total_rows bigint,
+               total_bytes bigint, dead_rows bigint, last_vacuum timestamptz, rows_per_second numeric, time_to_drain interval)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
+        RETURN QUERY
+            SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
+                   r.rate, CASE WHEN r.rate > 0 THEN make_interval(secs => (b.estimate / r.rate)::float8) END
+            FROM hotmesh_dba._backlog(app) b
+            JOIN pg_class c ON c.oid = b.relation
+            CROSS JOIN LATERAL (SELECT hotmesh_dba._last_rate(app, b.policy) AS rate) r;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.backlog(text) IS
+'What is due for removal now, a row a table and enabled policy that takes rows of it, and what there is in all. Cheap enough for every minute: it reads a few thousand rows of a table at most.
+app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
+Returns app; table_name; policy (NULL where none that you may see takes rows of this table);
+due: rows due now, of jobs_attributes the jobs due for the strip (NULL where you may not read the table, or somebody has it locked);
+exact: whether these are all, else there are at least so many; oldest_due: when the oldest of them expired (the strip has none);
+total_rows (NULL: never counted), total_bytes (without indexes), dead_rows, last_vacuum: by the statistics;
+rows_per_second: of the policy''s last run that removed anything; time_to_drain: an estimate of what is due at that rate.
+Errors: 42602 3F000 42809 bad app.';
+
+-- sql/observe/stub.sql
+
+CREATE VIEW hotmesh_dba.schedules AS
+SELECT NULL::bigint AS job_id, NULL::text AS job_name, NULL::name AS app, NULL::text AS policy, NULL::text AS cron_expression,
+       NULL::name AS role, NULL::name AS database, NULL::boolean AS active, NULL::timestamptz AS last_started,
+       NULL::timestamptz AS last_finished, NULL::text AS last_status, NULL::text AS last_message WHERE false;
+GRANT SELECT ON hotmesh_dba.schedules TO PUBLIC;
+
+-- sql/observe/doctor/install.sql
+
+-- doctor: the extension, and what deploy puts into an app.
+
+CREATE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('Version %s is installed, and the server has the files of %s.', e.extversion, a.default_version),
+           'ALTER EXTENSION hotmesh_dba UPDATE;'
+    FROM pg_extension e
+    JOIN pg_available_extensions a ON a.name = e.extname
+    WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+$$;
+
+CREATE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+
+CREATE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH found AS (
+        SELECT a.wrapper,
+               (SELECT min(o.overload::text) FROM hotmesh_dba._overloads(app_schema) o WHERE o.kind = 'unknown') AS unknown,
+               (SELECT string_agg(o.overload::text, ', ') FROM hotmesh_dba._overloads(app_schema) o WHERE o.kind <> 'ours') AS others
+        FROM hotmesh_dba.app a
+        WHERE a.schema = app_schema
+    )
+    SELECT 'problem',
+           CASE f.wrapper WHEN 'none' THEN 'The app has no function prune: the documented calls fail.'
+                          WHEN 'foreign' THEN format('Something else, such as HotMesh''s SDK, has made %s: it prunes as it did before.', f.others)
+                          ELSE format('There are several functions prune, so documented calls fail: %s.', f.others) END,
+           CASE WHEN f.unknown IS NULL THEN format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema)
+                ELSE format('ALTER ROUTINE %s RENAME TO prune_old;', f.unknown) END
+    FROM found f
+    WHERE f.wrapper <> 'ours'
+$$;
+
+-- Where deploy will not build the index, as that would block writers for too long, its statements are the hint.
+CREATE FUNCTION hotmesh_dba._doctor_migration(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN a.migrated THEN 'warning' ELSE 'problem' END,
+           CASE WHEN NOT a.migrated THEN 'jobs has no column pruned_at, so nothing can be stripped.'
+                WHEN hotmesh_dba._pruned_at_index(hotmesh_dba._jobs(app_schema), valid => false) IS NOT NULL
+                THEN 'The index (pruned_at) WHERE pruned_at IS NULL of jobs is not valid: its build was broken off.'
+                ELSE 'jobs has no index (pruned_at) WHERE pruned_at IS NULL: the strip reads all jobs.' END,
+           CASE WHEN a.migrated AND hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema))
+                THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
+                ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
+    FROM hotmesh_dba.app a
+    WHERE a.schema = app_schema AND NOT (a.migrated AND a.indexed)
+$$;
+
+-- Without an index on job_id each job that goes makes its cascade read all attributes.
+CREATE FUNCTION hotmesh_dba._doctor_foreign_key_index(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem',
+           format('%s has no valid index that begins with job_id: every deleted job reads the whole table.', l.leaf),
+           format('CREATE INDEX CONCURRENTLY ON %s (job_id);', l.leaf)
+    FROM hotmesh_dba._leaves(hotmesh_dba._attributes(app_schema)) l
+    WHERE l.is_plain AND NOT hotmesh_dba._has_index_on(l.leaf, 'job_id')
+$$;
+
+-- sql/observe/doctor/rights.sql
+
+-- doctor: what the caller may do.
+
+-- May the caller do what every step needs? The leaves are not asked: without them the steps work through the parent.
+CREATE FUNCTION hotmesh_dba._doctor_privileges(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH missing AS (
+        SELECT 'USAGE on schema ' || quote_ident(app_schema) AS what WHERE NOT has_schema_privilege(app_schema, 'USAGE')
+        UNION ALL
+        SELECT p.privilege || ' on ' || t
+        FROM hotmesh_dba._app_tables(app_schema) t, (VALUES ('SELECT'), ('DELETE')) p (privilege)
+        WHERE NOT has_table_privilege(t, p.privilege)
+        UNION ALL
+        SELECT 'UPDATE (pruned_at) on ' || hotmesh_dba._jobs(app_schema)
+        WHERE hotmesh_dba._is_migrated(app_schema)
+          AND NOT has_column_privilege(hotmesh_dba._jobs(app_schema), 'pruned_at', 'UPDATE')
+    )
+    SELECT CASE WHEN hotmesh_dba._may_prune(app_schema) THEN 'problem' ELSE 'warning' END,
+           format('Role "%s" lacks %s.', current_user, string_agg(m.what, ', ')),
+           format('SELECT * FROM hotmesh_dba.grant_prune(%L, %L);', app_schema, current_user)
+    FROM missing m
+    HAVING count(*) > 0
+$$;
+
+-- Row-level security keeps a strip from working, and lets a deletion pass over rows.
+CREATE FUNCTION hotmesh_dba._doctor_row_security(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('Row-level security of %s may hide rows from role "%s", and they would stay.', t, current_user),
+           format('ALTER ROLE %I BYPASSRLS;', current_user)
+    FROM hotmesh_dba._app_tables(app_schema) t
+    WHERE row_security_active(t)
+$$;
+
+-- disable_triggers: nobody needs it, so it is wrong only where a policy asks for it and cannot have it.
+CREATE FUNCTION hotmesh_dba._doctor_disable_triggers(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_finding hotmesh_dba._finding;
+    v_asked   text := (SELECT string_agg(quote_literal(p.name), ', ' ORDER BY p.name)
+                       FROM hotmesh_dba._policies_of(app_schema) p WHERE p.disable_triggers);
+BEGIN
+    PERFORM hotmesh_dba._check_fast_path(hotmesh_dba._step_of_jobs(app_schema));
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_finding.detail = PG_EXCEPTION_DETAIL, v_finding.hint = PG_EXCEPTION_HINT;
+    v_finding.hint := coalesce(substring(v_finding.hint FROM 'GRANT [^;]*;'), v_finding.hint);
+    v_finding.status := CASE WHEN v_asked IS NULL THEN 'ok' ELSE 'problem' END;
+    v_finding.detail := CASE WHEN v_asked IS NULL THEN 'Not possible, and no policy asks for it. '
+                             ELSE format('Policies that ask for it fail: %s. ', v_asked) END || v_finding.detail;
+    RETURN NEXT v_finding;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._step_of_jobs(app_schema name) RETURNS hotmesh_dba._step
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.app_schema := app_schema;
+    v_options.jobs := true;
+    RETURN (SELECT s FROM hotmesh_dba._steps(v_options) s);
+END
+$$;
+
+-- sql/observe/doctor/policies.sql
+
+-- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
+
+CREATE FUNCTION hotmesh_dba._run_policy_sql(app_schema name, policy_name text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L);', app_schema, policy_name) $$;
+
+-- The tables that something takes rows of: an enabled policy, or of late a run without one. Attributes go with their jobs.
+CREATE FUNCTION hotmesh_dba._covered_tables(app_schema name) RETURNS SETOF regclass
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH rule AS (
+        SELECT p AS policy FROM hotmesh_dba._policies_of(app_schema) p
+        UNION ALL
+        SELECT jsonb_populate_record(NULL::hotmesh_dba.policy, o.options || jsonb_build_object('app', app_schema))
+        FROM (SELECT DISTINCT r.options - '{worker,workers,max_runtime}'::text[] AS options
+              FROM hotmesh_dba.run r
+              WHERE r.app = app_schema AND r.policy IS NULL AND r.started_at > now() - interval '8 days'
+              LIMIT 20) o
+    )
+    SELECT DISTINCT t.relation
+    FROM rule r, hotmesh_dba._steps(hotmesh_dba._observed_options(r.policy)) s,
+         LATERAL (VALUES (hotmesh_dba._pruned_table(s)), (s.attributes)) t (relation)
+    WHERE t.relation IS NOT NULL
+$$;
+
+-- A name that no policy of the app has: set_policy would replace it.
+CREATE FUNCTION hotmesh_dba._new_policy_name(app_schema name, wish text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.name
+    FROM (SELECT wish || coalesce('-' || nullif(n, 1), '') AS name, n FROM generate_series(1, 1000) n) c
+    WHERE NOT EXISTS (SELECT FROM hotmesh_dba.policy p WHERE p.app = app_schema AND p.name = c.name)
+    ORDER BY c.n
+    LIMIT 1
+$$;
+
+CREATE FUNCTION hotmesh_dba._doctor_coverage(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('Nothing takes rows of %s, which has about %s: neither an enabled policy, nor any run of the last 8 days.',
+                  s.relation, s.total_rows),
+           format('SELECT hotmesh_dba.set_policy(%L, %L, %s, every => ''1 day'');', app_schema,
+                  hotmesh_dba._new_policy_name(app_schema, c.relname::text), o.options)
+    FROM hotmesh_dba._sizes(ARRAY(SELECT a FROM hotmesh_dba._app_tables(app_schema) a)) s
+    JOIN pg_class c ON c.oid = s.relation
+    JOIN (VALUES ('jobs', 'retention => ''30 days'', prune_jobs => true'),
+                 ('jobs_attributes', 'strip_attributes => true'),
+                 ('engine_streams', 'prune_engine_streams => true, engine_streams_retention => ''7 days'''),
+                 ('worker_streams', 'prune_worker_streams => true, worker_streams_retention => ''90 days'''),
+                 ('streams', 'prune_streams => true, retention => ''90 days'''),
+                 ('signal_registry', 'prune_signals => true')) o (table_name, options) ON o.table_name = c.relname
+    WHERE s.total_rows >= 1000 AND s.relation NOT IN (SELECT t FROM hotmesh_dba._covered_tables(app_schema) t)
+$$;
+
+-- One with `every` should have run by now, with as much again (an hour at least) for delay; one without, if no schedule of
+-- its own is known, in the last 8 days: schedules in another database are not seen here.
+CREATE FUNCTION hotmesh_dba._doctor_unrun_policies(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH policy AS (
+        SELECT p.name, p.every, p.updated_at,
+               (SELECT max(r.started_at) FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.policy = p.name) AS last_run,
+               coalesce(p.every + greatest(p.every, interval '1 hour'), interval '8 days') AS patience
+        FROM hotmesh_dba._policies_of(app_schema) p
+        WHERE p.every IS NOT NULL
+           OR NOT EXISTS (SELECT FROM hotmesh_dba.schedules s WHERE s.app = app_schema AND s.policy = p.name AND s.active)
+    )
+    SELECT 'problem',
+           format('Nothing runs policy "%s"%s: %s. Have %s run by pg_cron or another scheduler.', p.name,
+                  ', which should run every ' || p.every,
+                  coalesce('its last run began on ' || date_trunc('second', p.last_run), 'it never ran'),
+                  CASE WHEN p.every IS NULL THEN 'it' ELSE 'CALL hotmesh_dba.run_due()' END),
+           CASE WHEN p.every IS NULL THEN hotmesh_dba._run_policy_sql(app_schema, p.name) ELSE 'CALL hotmesh_dba.run_due();' END
+    FROM policy p
+    WHERE now() > greatest(p.last_run, p.updated_at) + p.patience
+$$;
+
+-- How the last run of each policy ended, and the last one without.
+CREATE FUNCTION hotmesh_dba._doctor_last_runs(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH last AS (
+        SELECT DISTINCT ON (r.policy) r.*
+        FROM hotmesh_dba.run r
+        WHERE r.app = app_schema
+          AND (r.policy IN (SELECT p.name FROM hotmesh_dba._policies_of(app_schema) p)
+               OR r.policy IS NULL AND r.started_at > now() - interval '8 days')
+        ORDER BY r.policy, r.id DESC
+    )
+    SELECT CASE WHEN l.state = 'stopped' THEN 'warning' ELSE 'problem' END,
+           format('The last run of %s (run %s) %s.', coalesce('policy "' || l.policy || '"', 'prune_batched'), l.id,
+                  CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
+                               WHEN 'interrupted' THEN 'was interrupted'
+                               ELSE format('left %s rows that others had locked', l.remaining) END),
+           coalesce(hotmesh_dba._run_policy_sql(app_schema, l.policy), format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id))
+    FROM last l
+    WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
+$$;
+
+-- Rows that have been due for longer than it takes until the next run, and a day.
+CREATE FUNCTION hotmesh_dba._doctor_backlog(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN b.due IS NULL THEN 'unknown' ELSE 'problem' END,
+           CASE WHEN b.due IS NULL
+                THEN format('Nobody knows how much of %s is due: it is locked, or role "%s" may not read it.', b.relation, current_user)
+                ELSE format('%s%s rows of %s are due under policy "%s", the oldest for %s days.',
+                            CASE WHEN NOT b.exact THEN 'At least ' END, b.due, b.relation, b.policy, extract(day FROM b.overdue)) END,
+           CASE WHEN b.due IS NULL THEN 'SELECT * FROM pg_locks WHERE NOT granted;'
+                ELSE hotmesh_dba._run_policy_sql(app_schema, b.policy) END
+    FROM hotmesh_dba._backlog(app_schema) b
+    JOIN hotmesh_dba._policies_of(app_schema) p ON p.name = b.policy
+    WHERE b.due IS NULL OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'
+$$;
+
+-- Two policies that take the same rows, but not in the same way: the one that takes more leaves the other nothing.
+CREATE FUNCTION hotmesh_dba._doctor_conflicts(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH step AS (
+        SELECT p.name AS policy, s.name, s.relation, s.before, s.attribute_filter,
+               CASE WHEN s.name IN ('jobs', 'strip') THEN p.entity_list END AS entities
+        FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._steps(hotmesh_dba._observed_options(p)) s
+    ), conflict AS (
+        -- b takes more: what a waits for or spares is gone.
+        SELECT DISTINCT a.name, a.policy AS loser, b.policy AS winner
+        FROM step a
+        JOIN step b ON b.policy <> a.policy AND b.relation = a.relation
+        WHERE CASE
+            WHEN a.name = 'strip' AND b.name = 'strip' THEN length(a.attribute_filter) > length(b.attribute_filter)
+            WHEN 'strip' IN (a.name, b.name) THEN false
+            WHEN a.name = b.name THEN a.before < b.before
+            WHEN a.name = 'transient' AND b.name = 'jobs' THEN b.entities IS NULL AND a.before < b.before
+            WHEN a.name = 'jobs' AND b.name = 'transient' THEN a.entities IS NULL AND a.before < b.before
+            ELSE false END
+          AND (a.entities IS NULL OR b.entities IS NULL OR a.entities && b.entities)
+    )
+    SELECT 'warning',
+           CASE WHEN c.name = 'strip'
+                THEN format('Policies "%s" and "%s" strip the same jobs: the one keeps hmark, the other does not, and whichever comes first has its way.',
+                            c.loser, c.winner)
+                ELSE format('Policies "%s" and "%s" take the same rows (%s), and the shorter window, of "%s", has its way.',
+                            c.loser, c.winner, c.name, c.winner) END,
+           format('SELECT hotmesh_dba.drop_policy(%L, %L);', app_schema, c.loser)
+    FROM conflict c
+$$;
+
+-- sql/observe/doctor/schedules.sql
+
+-- doctor: what pg_cron does in this database.
+
+-- Of an app, or (NULL) those that serve no app in particular.
+CREATE FUNCTION hotmesh_dba._doctor_schedules(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s.active AND s.last_status = 'failed' THEN 'problem' ELSE 'warning' END,
+           format('Schedule "%s" (%s) %s.', s.job_name, s.cron_expression,
+                  CASE WHEN NOT s.active THEN 'is switched off'
+                       WHEN s.last_started IS NULL THEN 'never ran'
+                       ELSE format('failed when it last ran (%s): %s', date_trunc('second', s.last_started), rtrim(s.last_message)) END),
+           CASE WHEN NOT s.active THEN format('SELECT cron.alter_job(%s, active => true);', s.job_id)
+                WHEN s.last_started IS NULL
+                THEN 'Wait for its time; else see that the log has no error of pg_cron, and that its role may connect.'
+                ELSE format('SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC;', s.job_id) END
+    FROM hotmesh_dba.schedules s
+    WHERE s.app IS NOT DISTINCT FROM app_schema
+      AND (NOT s.active OR s.last_started IS NULL OR s.last_status = 'failed')
+    UNION ALL
+    SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
+           format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
+    FROM pg_namespace n
+    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
+      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
+$$;
+
+-- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
+CREATE FUNCTION hotmesh_dba._doctor_schedule_roles(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem',
+           format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
+                  s.job_name, s.role, o.owner),
+           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
+    FROM hotmesh_dba.schedules s
+    JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
+    CROSS JOIN LATERAL (SELECT a.owner
+                        FROM hotmesh_dba.app a
+                        JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
+                        WHERE s.app IS NULL OR a.schema = s.app
+                        ORDER BY a.schema LIMIT 1) o
+    WHERE s.app IS NOT DISTINCT FROM app_schema
+$$;
+
+-- sql/observe/doctor/vacuum.sql
+
+-- doctor: whether the space of what was removed comes back.
+
+CREATE FUNCTION hotmesh_dba._doctor_autovacuum(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem', format('%s is off: what is removed goes on taking up space.', s.name),
+           format(E'ALTER SYSTEM SET %s = on;\nSELECT pg_reload_conf();', s.name)
+    FROM (VALUES ('autovacuum'), ('track_counts')) s (name)
+    WHERE NOT current_setting(s.name)::boolean
+$$;
+
+-- The app's plain tables, and when autovacuum comes to them.
+CREATE FUNCTION hotmesh_dba._vacuum_state(app_schema name)
+RETURNS TABLE (root regclass, leaf regclass, live float8, dead bigint, enabled boolean, threshold float8, scaled float8)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH option AS (
+        SELECT a AS root, l.leaf, greatest(c.reltuples, 0)::float8 AS live,
+               (SELECT jsonb_object_agg(o.option_name, o.option_value) FROM pg_options_to_table(c.reloptions) o) AS set
+        FROM hotmesh_dba._app_tables(app_schema) a, hotmesh_dba._leaves(a) l, pg_class c
+        WHERE c.oid = l.leaf AND l.is_plain
+    ), resolved AS (
+        SELECT o.root, o.leaf, o.live, coalesce((o.set ->> 'autovacuum_enabled')::boolean, true) AS enabled,
+               coalesce(o.set ->> 'autovacuum_vacuum_threshold',
+                        current_setting('autovacuum_vacuum_threshold'))::float8 AS base,
+               coalesce(o.set ->> 'autovacuum_vacuum_scale_factor',
+                        current_setting('autovacuum_vacuum_scale_factor'))::float8 * o.live AS scaled,
+               -- Since PostgreSQL 18; -1: no limit.
+               nullif(coalesce(o.set ->> 'autovacuum_vacuum_max_threshold',
+                               current_setting('autovacuum_vacuum_max_threshold', true))::float8, -1) AS most
+        FROM option o
+    )
+    SELECT r.root, r.leaf, r.live, pg_stat_get_dead_tuples(r.leaf), r.enabled, least(r.base + r.scaled, r.most), r.scaled
+    FROM resolved r
+$$;
+
+CREATE FUNCTION hotmesh_dba._doctor_table_autovacuum(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem', format('autovacuum is switched off for %s.', string_agg(v.leaf::text, ', ' ORDER BY v.leaf::text)),
+           string_agg(format('ALTER TABLE %s RESET (autovacuum_enabled);', v.leaf), E'\n' ORDER BY v.leaf::text)
+    FROM hotmesh_dba._vacuum_state(app_schema) v
+    WHERE NOT v.enabled
+    GROUP BY v.root
+$$;
+
+-- More than twice as many as autovacuum lets come together: it is too slow, or is kept from it.
+CREATE FUNCTION hotmesh_dba._doctor_dead_rows(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('%s dead rows lie in %s, and autovacuum is far behind.', sum(v.dead), v.root),
+           format('VACUUM (ANALYZE) %s;', string_agg(v.leaf::text, ', ' ORDER BY v.leaf::text))
+    FROM hotmesh_dba._vacuum_state(app_schema) v
+    WHERE v.dead > greatest(2 * v.threshold, 10000)
+    GROUP BY v.root
+$$;
+
+-- A fifth of a big table is a lot to let lie there, and to clean away at once.
+CREATE FUNCTION hotmesh_dba._doctor_vacuum_threshold(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('autovacuum comes to %s only when %s rows are dead.', string_agg(v.leaf::text, ', ' ORDER BY v.leaf::text),
+                  round(max(v.threshold))),
+           string_agg(format('ALTER TABLE %s SET (autovacuum_vacuum_scale_factor = %s);', v.leaf,
+                             trim_scale(greatest(round((50000 / v.live)::numeric, 6), 0.000001))),
+                      E'\n' ORDER BY v.leaf::text)
+    FROM hotmesh_dba._vacuum_state(app_schema) v
+    WHERE v.threshold > 100000 AND v.scaled > 50000
+    GROUP BY v.root
+$$;
+
+-- sql/observe/doctor/horizon.sql
+
+-- doctor: what holds the horizon back, so that rows go and space does not.
+
+CREATE FUNCTION hotmesh_dba._may_see_sessions() RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'unknown', format('Role "%s" sees only its own sessions.', current_user),
+           format('GRANT pg_read_all_stats TO %I;', current_user)
+    WHERE NOT pg_has_role('pg_read_all_stats', 'USAGE')
+$$;
+
+-- From what age on a transaction counts as old.
+CREATE FUNCTION hotmesh_dba._old_transaction() RETURNS interval
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(nullif(current_setting('hotmesh_dba.old_transaction', true), ''), '10 minutes')::interval $$;
+
+CREATE FUNCTION hotmesh_dba._doctor_old_transactions(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN a.xact_start < now() - interval '1 hour' THEN 'problem' ELSE 'warning' END,
+           format('Process %s (role "%s", %s) has held a snapshot since %s: what was removed since then keeps its space.',
+                  a.pid, a.usename, coalesce(a.state, a.backend_type), date_trunc('second', a.xact_start)),
+           format('SELECT pg_terminate_backend(%s);', a.pid)
+    FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'
+      AND coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL
+      AND a.xact_start < clock_timestamp() - hotmesh_dba._old_transaction()
+    UNION ALL
+    SELECT f.* FROM hotmesh_dba._may_see_sessions() f
+$$;
+
+CREATE FUNCTION hotmesh_dba._doctor_prepared_transactions(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN p.prepared < now() - interval '1 hour' THEN 'problem' ELSE 'warning' END,
+           format('Transaction %L of role "%s" was prepared on %s, and neither committed nor rolled back.',
+                  p.gid, p.owner, date_trunc('second', p.prepared)),
+           format('ROLLBACK PREPARED %L;', p.gid)
+    FROM pg_prepared_xacts p
+    WHERE p.database = current_database() AND p.prepared < clock_timestamp() - hotmesh_dba._old_transaction()
+$$;
+
+-- One that nobody reads from keeps rows (xmin), and all WAL since.
+CREATE FUNCTION hotmesh_dba._doctor_replication_slots(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s.xmin IS NOT NULL THEN 'problem' ELSE 'warning' END,
+           format('Nobody reads from replication slot "%s", which keeps %s.', s.slot_name,
+                  CASE WHEN s.xmin IS NOT NULL THEN 'removed rows and their WAL' ELSE 'the WAL of every removal' END),
+           format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
+    FROM pg_replication_slots s
+    WHERE NOT s.active AND (s.xmin IS NOT NULL OR s.restart_lsn IS NOT NULL)
+$$;
+
+-- A standby that asks for old rows. In transactions, for nobody knows since when.
+CREATE FUNCTION hotmesh_dba._doctor_standby_feedback(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'warning',
+           format('Standby "%s" asks by hot_standby_feedback for rows of %s transactions ago: a long query there keeps their space.',
+                  r.application_name, f.age),
+           'On that standby, end the query that pg_stat_activity shows with the oldest backend_xmin: SELECT pg_terminate_backend(pid);'
+    FROM pg_stat_replication r
+    LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+    CROSS JOIN LATERAL (SELECT age(coalesce(s.xmin, r.backend_xmin)) AS age) f
+    WHERE f.age > coalesce(nullif(current_setting('hotmesh_dba.old_xid_age', true), ''), '1000000')::int
+    UNION ALL
+    SELECT f.* FROM hotmesh_dba._may_see_sessions() f
+$$;
+
+-- sql/observe/doctor/locks.sql
+
+-- doctor: the table in which the server keeps its locks.
+
+-- A strip takes a lock a job, a quarter of the table at most; and all the others need theirs at the same time.
+CREATE FUNCTION hotmesh_dba._doctor_lock_table(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH lock_table AS (
+        SELECT current_setting('max_locks_per_transaction')::bigint AS each,
+               current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions,
+               (SELECT count(*) FROM pg_locks l WHERE NOT l.fastpath) AS held
+    )
+    SELECT CASE WHEN t.held > t.each * t.sessions / 2 THEN 'problem' ELSE 'warning' END,
+           CASE WHEN t.held > t.each * t.sessions / 2
+                THEN format('Of the %s locks that the lock table surely holds %s are taken: a strip finds no room.', t.each * t.sessions, t.held)
+                ELSE format('The lock table surely holds %s locks, so a strip marks only %s jobs a transaction.',
+                            t.each * t.sessions, t.each * t.sessions / 4) END,
+           format(E'ALTER SYSTEM SET max_locks_per_transaction = %s;\n-- then restart the server',
+                  greatest(2 * t.each, 4000 / t.sessions + 1))
+    FROM lock_table t
+    WHERE t.each * t.sessions < 4000 OR t.held > t.each * t.sessions / 2
+$$;
+
+-- sql/observe/doctor/doctor.sql
+
+-- The checks one after the other, each by itself.
+
+-- Of which kind a check is: of the database, of each app, or of both; and whether only an app's owner can know.
+CREATE FUNCTION hotmesh_dba._doctor_checks()
+RETURNS TABLE (name text, of_database boolean, of_app boolean, owners boolean, healthy text)
+LANGUAGE sql IMMUTABLE ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('extension',             true,  false, false, 'As new as its files.'),
+           ('autovacuum',            true,  false, false, 'On.'),
+           ('lock_table',            true,  false, false, 'Large enough.'),
+           ('old_transactions',      true,  false, false, 'None.'),
+           ('prepared_transactions', true,  false, false, 'None.'),
+           ('replication_slots',     true,  false, false, 'None that nobody reads from.'),
+           ('standby_feedback',      true,  false, false, 'No standby holds back much.'),
+           ('schedules',             true,  true,  false, 'None that fails, never ran or is switched off.'),
+           ('schedule_roles',        true,  true,  false, 'No superuser''s.'),
+           ('wrapper',               false, true,  false, 'The app''s function prune is ours.'),
+           ('migration',             false, true,  false, 'Column and index pruned_at are in place.'),
+           ('foreign_key_index',     false, true,  false, 'Attributes are found by their job.'),
+           ('privileges',            false, true,  false, 'You may prune.'),
+           ('row_security',          false, true,  false, 'Not in the way.'),
+           ('disable_triggers',      false, true,  true,  'Possible for you.'),
+           ('coverage',              false, true,  true,  'Something takes rows of every table that has many.'),
+           ('unrun_policies',        false, true,  true,  'Every enabled policy is run.'),
+           ('last_runs',             false, true,  true,  'None that failed.'),
+           ('backlog',               false, true,  true,  'Nothing has been due for long.'),
+           ('conflicts',             false, true,  true,  'No two policies take the same rows in different ways.'),
+           ('table_autovacuum',      false, true,  false, 'On for every table.'),
+           ('dead_rows',             false, true,  false, 'Not more than autovacuum lets be.'),
+           ('vacuum_threshold',      false, true,  false, 'Fine enough.')
+$$;
+
+-- What a check says of an app, or (NULL) of the database. Whatever keeps it from saying anything makes it unknown.
+CREATE FUNCTION hotmesh_dba._run_check(check_name text, app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+DECLARE
+    v_finding hotmesh_dba._finding;
+    v_hint    text;
+BEGIN
+    PERFORM hotmesh_dba._bound_waiting(clock_timestamp() - interval '0.3 s');
+    FOR v_finding IN EXECUTE format('SELECT f.* FROM hotmesh_dba.%I($1) f', '_doctor_' || check_name) USING app_schema LOOP
+        RETURN NEXT v_finding;
+    END LOOP;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
+    v_finding := ('unknown', format('It could not be checked: %s (%s).', SQLERRM, SQLSTATE), nullif(v_hint, ''));
+    RETURN NEXT v_finding;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._owners_only(app_schema name) RETURNS hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'unknown', format('Only members of "%s", the app''s owner, see its policies.', r.rolname),
+           CASE WHEN r.rolsuper THEN format('SET ROLE %I;', r.rolname) ELSE format('GRANT %I TO %I;', r.rolname, current_user) END
+    FROM pg_class c
+    JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = hotmesh_dba._jobs(app_schema)
+$$;
+
+CREATE FUNCTION hotmesh_dba.doctor(app_id text DEFAULT NULL)
+RETURNS TABLE (app name, check_name text, status text, detail text, hint text)
+LANGUAGE plpgsql VOLATILE ROWS 40
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_check   record;
+    v_is_ok   boolean;
+    v_apps    name[] := ARRAY(SELECT a FROM hotmesh_dba._observed_apps(app_id) a);
+BEGIN
+    FOREACH app IN ARRAY NULL::name || v_apps LOOP
+        FOR v_check IN SELECT c.* FROM hotmesh_dba._doctor_checks() c WHERE CASE WHEN app IS NULL THEN c.of_database ELSE c.of_app END LOOP
+            check_name := v_check.name;
+            IF v_check.owners AND NOT hotmesh_dba._owns_app(app) THEN
+                SELECT f.* INTO status, detail, hint FROM hotmesh_dba._owners_only(app) f;
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            v_is_ok := true;
+            FOR status, detail, hint IN SELECT f.* FROM hotmesh_dba._run_check(v_check.name, app) f LOOP
+                v_is_ok := false;
+                RETURN NEXT;
+            END LOOP;
+            IF v_is_ok THEN
+                status := 'ok'; detail := v_check.healthy; hint := NULL;
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.doctor(text) IS
+'Looks for whatever keeps finished work from going away. Changes nothing.
+app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
+Returns a row a check, more where it finds several things: app (NULL: of the whole database); check_name; status: ok, warning, problem, or unknown where you may not look; detail; hint: what to type.
+Of pg_cron it sees the schedules of this database alone.
+Settings: hotmesh_dba.old_transaction (10 minutes): from what age on a transaction is old; hotmesh_dba.old_xid_age (1000000): of how many transactions ago a standby may ask for rows.
+Errors: 42602 3F000 42809 bad app.';
 
 -- sql/rights.sql
 

@@ -219,6 +219,9 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
+    IF (run).fuse IS NOT NULL THEN
+        RETURN hotmesh_dba._try_fuse(run);
+    END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
         RETURN hotmesh_dba._conclude(run);

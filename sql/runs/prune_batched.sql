@@ -1,6 +1,20 @@
--- The procedure does no more than carry a run from one transaction to the next. It has no SET clause (it could not
--- COMMIT), so there is nothing in it that a search_path could turn: every name is qualified, and there is no operator.
+-- The procedures do no more than carry a run from one transaction to the next. They have no SET clause (they could not
+-- COMMIT), so there is nothing in them that a search_path could turn: every name is qualified, and there is no operator.
 -- The isolation level is set anew at the head of each transaction: default_transaction_isolation governs them all.
+CREATE OR REPLACE PROCEDURE hotmesh_dba._drive(INOUT run hotmesh_dba._run)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    LOOP
+        COMMIT;
+        EXIT WHEN run.ended;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
+        run := hotmesh_dba._next(run);
+    END LOOP;
+END
+$$;
+
 CREATE OR REPLACE PROCEDURE hotmesh_dba.prune_batched(
     app_id                   text,
     retention                interval DEFAULT '7 days',
@@ -40,14 +54,7 @@ BEGIN
         batch_size, batch_time, batch_pause, max_runtime, max_rows, worker, workers, disable_triggers, max_wal_rate,
         max_replica_lag);
     run_id := v_run.id;
-    LOOP
-        COMMIT;
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-        SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
-        v_run := hotmesh_dba._next(v_run);
-        EXIT WHEN v_run.ended;
-    END LOOP;
-    COMMIT;
+    CALL hotmesh_dba._drive(v_run);
     PERFORM hotmesh_dba._report(v_run);
 END
 $$;

@@ -23,7 +23,10 @@ BEGIN
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
       AND (r.started_at < now() - interval '90 days'
-           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1));
+           OR r.id < (SELECT k.id FROM hotmesh_dba.run k WHERE k.app = app_schema ORDER BY k.id DESC OFFSET 998 LIMIT 1))
+      -- A policy that is seldom run is due from its last one on.
+      AND r.id <> ALL (ARRAY(SELECT max(p.id) FROM hotmesh_dba.run p
+                             WHERE p.app = app_schema AND p.policy IS NOT NULL GROUP BY p.policy));
 END
 $$;
 

@@ -41,7 +41,7 @@ CREATE TABLE hotmesh_dba.run (
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
 COMMENT ON TABLE hotmesh_dba.run IS
-'The runs of prune_batched, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app. You see the runs of apps whose jobs you may delete.';
+'The runs of prune_batched and of policies, a row a run (with several workers a row each, joined by group_id). Kept 90 days and no more than 1000 an app, and of each policy the last. You see the runs of apps whose jobs you may delete or whose owner you are a member of.';
 COMMENT ON COLUMN hotmesh_dba.run.id IS 'What prune_batched returns as run_id.';
 COMMENT ON COLUMN hotmesh_dba.run.group_id IS 'The id of the first of the workers'' runs; of a run alone its own.';
 COMMENT ON COLUMN hotmesh_dba.run.app IS 'Name of the app schema.';
@@ -61,7 +61,7 @@ COMMENT ON COLUMN hotmesh_dba.run.finished_at IS 'When it ended; of an interrupt
 COMMENT ON COLUMN hotmesh_dba.run.state IS
 'running; completed (nothing due is left); stopped (see stop_reason); failed (see error_sqlstate); interrupted (its server process went away: what it had committed stays).';
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
-'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled.';
+'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON COLUMN hotmesh_dba.run.batches IS 'Transactions that removed rows, or looked for some.';
 COMMENT ON COLUMN hotmesh_dba.run.longest_batch IS 'Duration of the longest batch that removed rows.';
 COMMENT ON COLUMN hotmesh_dba.run.deleted_jobs IS 'Expired jobs deleted.';

@@ -24,5 +24,7 @@ CREATE TYPE hotmesh_dba._run AS (
     hint            text,
     remaining       bigint,
     stop_reason     text,
-    ended           boolean
+    ended           boolean,
+    fuse            hotmesh_dba._step[],    -- what the fuse has still to look at
+    max_percent     numeric
 );

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -129,16 +129,76 @@ def batched_without_triggers(session: Session, options: Options) -> Result:
     return _run_batched(session, options, random.Random(repr(options)), disable_triggers=True)
 
 
+def policy(session: Session, options: Options) -> Result:
+    """CALL hotmesh_dba.run_policy, of a policy that says the same; it may have no fuse."""
+    choice = random.Random(repr(options))
+    plain = _as_policy(options)
+    if plain is None:
+        [(now,)] = session.execute("SELECT now()")
+        return Result(Counts(), None, now)  # refused, for it would do nothing
+    more = {"batch_size": choice.choice((None, 1, 5)), "max_percent": choice.choice((50, 100))}
+    named = [sql.SQL("{} => {}").format(sql.Identifier(name), _cast(name)) for name in plain]
+    named += [
+        sql.SQL("{} => {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in more.items()
+    ]
+    session.execute(
+        sql.SQL("SELECT hotmesh_dba.set_policy(%s, 'oracle', {})").format(
+            sql.SQL(", ").join(named)
+        ),
+        [SCHEMA, *plain.values()],
+    )
+    call = "CALL hotmesh_dba.run_policy(%s, 'oracle', true, %s, %s)"
+    workers = choice.choice((1, 1, 2, 3))
+    return _of_workers(
+        session, workers, lambda worker: session.execute(call, [SCHEMA, worker, workers])
+    )
+
+
+def _as_policy(options: Options) -> dict[str, object] | None:
+    """The arguments, less what has no effect: a policy refuses those."""
+    engine, worker = (
+        options.prune_streams if kind is None else kind
+        for kind in (options.prune_engine_streams, options.prune_worker_streams)
+    )
+    jobs, strip = options.prune_jobs, options.strip_attributes
+    entities = options.entity_list
+    if entities is not None:
+        entities = tuple(entity for entity in entities if entity is not None)
+        jobs, strip = jobs and bool(entities), strip and bool(entities)
+    if not (jobs or strip or engine or worker or options.prune_transient or options.prune_signals):
+        return None
+    said = replace(
+        options,
+        prune_jobs=jobs,
+        strip_attributes=strip,
+        entity_list=entities if jobs or strip else None,
+        keep_hmark=options.keep_hmark and strip,
+        engine_streams_retention=options.engine_streams_retention if engine else None,
+        worker_streams_retention=options.worker_streams_retention if worker else None,
+    )
+    return said.arguments()
+
+
 def _run_batched(
     session: Session, options: Options, choice: random.Random, **more: object
 ) -> Result:
     workers = choice.choice((1, 1, 2, 3))
     knobs = {"batch_size": choice.choice((None, None, 1, 2, 5, 100)), "workers": workers, **more}
     session.execute(f"SET hotmesh_dba.way = '{choice.choice(('', 'blocks', 'index', 'keys'))}'")
+    return _of_workers(
+        session,
+        workers,
+        lambda worker: _call_procedure(session, options, knobs | {"worker": worker}),
+    )
+
+
+def _of_workers(session: Session, workers: int, call: Callable[[int], list[Row]]) -> Result:
+    """Call for each, one after the other; what they did together."""
     totals = [0] * len(fields(Counts))
     remaining, first = 0, None
     for worker in range(1, workers + 1):
-        [(run,)] = _call_procedure(session, options, knobs | {"worker": worker})
+        [(run,)] = call(worker)
         [(now, state, left, *counts)] = session.execute(
             "SELECT signals_until, state, remaining, deleted_jobs,"
             " deleted_engine_streams + deleted_worker_streams, deleted_engine_streams,"
@@ -332,6 +392,16 @@ PATHS: dict[str, Path] = {
     "batched, plain install": Path(batched, commits=True, batched=True, preview=None, plain=True),
     "batched, key without cascade": Path(
         batched, commits=True, batched=True, preview=None, prepare=(KEY_WITHOUT_CASCADE,)
+    ),
+    "policy": Path(policy, commits=True, batched=True, preview=None),
+    "policy, by the app's owner, streams left over": Path(
+        policy,
+        commits=True,
+        batched=True,
+        preview=None,
+        owned=True,
+        layout="mixture",
+        places=ENGINE_AND_WORKER + ONE_TABLE,
     ),
     "steps, a row at a time": Path(a_row_at_a_time, preview=None),
     "a row at a time, by blocks": Path(

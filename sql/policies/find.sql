@@ -1,0 +1,90 @@
+-- Finding a policy, whatever its app was called when it was set.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_saved hotmesh_dba.policy;
+BEGIN
+    INSERT INTO hotmesh_dba.policy AS p
+    SELECT (_save_policy.policy).*
+    ON CONFLICT (app, name) DO UPDATE SET
+        (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
+         prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
+         batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
+         role, updated_at, app_oid, origin)
+        = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
+              excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
+              excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
+              excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
+              excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
+              excluded.note, excluded.role, excluded.updated_at, excluded.app_oid, excluded.origin)
+    RETURNING p.* INTO v_saved;
+    RETURN v_saved;
+END
+$$;
+
+-- Policies whose app was renamed get its new name, and those of a restored database their new app.
+CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+    v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+BEGIN
+    -- All of them are taken out before the first is put back: two apps may have swapped names.
+    FOR v_policy IN
+        DELETE FROM hotmesh_dba.policy p
+        WHERE (hotmesh_dba._policy_app(p) <> p.app OR p.origin <> hotmesh_dba._origin())
+          AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
+        RETURNING p.*
+    LOOP
+        v_policy.app := hotmesh_dba._policy_app(v_policy);
+        v_policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_policy.app);
+        v_policy.origin := hotmesh_dba._origin();
+        v_policy.role := CASE WHEN v_super THEN v_policy.role ELSE current_user END;
+        PERFORM hotmesh_dba._save_policy(v_policy);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_no_policy(app_schema name, policy_name text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'unknown policy: %', coalesce(quote_literal(policy_name), 'NULL')
+        USING ERRCODE = 'undefined_object',
+              DETAIL = format('App "%s" has no policy of that name.', app_schema),
+              HINT = (SELECT coalesce('Its policies: ' || string_agg(quote_literal(p.name), ', ' ORDER BY p.name) || '.',
+                                      format('Set one: SELECT * FROM hotmesh_dba.set_policy(%L, ''nightly'', strip_attributes => true);',
+                                             app_schema))
+                      FROM hotmesh_dba.policy p WHERE p.app = app_schema);
+END
+$$;
+
+-- A policy, for whoever may run it, of the very app that it was set for.
+CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_app    name := hotmesh_dba.app_schema(app_id);
+    v_policy hotmesh_dba.policy;
+BEGIN
+    PERFORM hotmesh_dba._check_owner(v_app, doing);
+    PERFORM hotmesh_dba._follow_renames();
+    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
+    IF v_policy.app IS NULL THEN
+        PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
+    ELSIF hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM v_app THEN
+        RAISE EXCEPTION 'policy "%" was set for another app "%"', policy_name, v_app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'That app is gone, and this one has its name; or whoever set it had no say in this one.',
+                  HINT = 'Set it anew with hotmesh_dba.set_policy, or drop it with hotmesh_dba.drop_policy.';
+    END IF;
+    RETURN v_policy;
+END
+$$;

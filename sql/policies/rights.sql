@@ -1,0 +1,67 @@
+-- A policy is its app's owner's: whoever is a member of that role sees, sets, drops and runs it, and nobody else.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_class c
+                   JOIN pg_roles r ON r.rolname = _owns_app.role
+                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
+$$;
+
+-- This very database: an oid means nothing in a restored copy of it, where another schema may have it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._origin() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN format('%s.%s.%s', (SELECT s.system_identifier FROM pg_control_system() s),
+                  (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 'hotmesh_dba.policy'::regclass::oid);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN 'unknown';
+END
+$$;
+
+-- The app that a policy was set for, by its present name: never another one that has taken the name since. NULL where it is
+-- gone. In a restored copy the name counts, and whoever set it must have a say in the app of that name.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy_app(policy hotmesh_dba.policy) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
+                THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
+                WHEN hotmesh_dba._owns_app(policy.app, policy.role) THEN policy.app END
+$$;
+
+-- One whose app is gone is still its author's, to see and to drop.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_see_policy(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN hotmesh_dba._jobs(a.app) IS NOT NULL THEN hotmesh_dba._owns_app(a.app)
+                ELSE EXISTS (SELECT FROM pg_roles r WHERE r.rolname = policy.role AND pg_has_role(r.oid, 'USAGE')) END
+    FROM (SELECT hotmesh_dba._policy_app(policy) AS app) a
+$$;
+
+DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
+CREATE POLICY of_the_owner ON hotmesh_dba.policy
+    USING (hotmesh_dba._may_see_policy(policy))
+    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner pg_roles;
+BEGIN
+    IF hotmesh_dba._owns_app(app_schema) THEN
+        RETURN;
+    END IF;
+    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+        CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
+             ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+END
+$$;
