@@ -13,8 +13,14 @@ import hotmesh_dba
 from hotmesh_dba import DBA, HotMeshDBAError, extension, models
 from tests.docs.reference import markdown as md
 
-OPTIONS = """A window or other interval (`Window`) is a `datetime.timedelta`, or text that PostgreSQL reads as an interval. What the
-signatures show as defaults are the server's: an option that is not given is not sent."""
+EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` brings a libpq too,
+`[pool]` psycopg's pool, `[cli]` the command ([command.md](command.md))."""
+
+ASYNC = """`AsyncDBA` takes a conninfo, a `psycopg.AsyncConnection` or a
+`psycopg_pool.AsyncConnectionPool`; its methods are the same, to be awaited."""
+
+OPTIONS = """A window or other interval (`Window`) is a `datetime.timedelta`, or text that PostgreSQL
+reads as an interval. The signatures show the server's defaults of options: what is not given is not sent."""
 
 # The methods in the order in which they are shown; what is missing here comes last.
 METHODS = [
@@ -34,18 +40,16 @@ METHODS = [
 def page() -> str:
     """Return the page."""
     kinds = [getattr(hotmesh_dba, name) for name in hotmesh_dba.__all__]
-    rows = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    rows = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
     errors = [k for k in kinds if isinstance(k, type) and issubclass(k, HotMeshDBAError)]
     docs = field_docs()
     return md.page(
         "# Python",
         described(hotmesh_dba.__doc__ or ""),
-        "The core needs psycopg alone; `pip install 'hotmesh-dba[binary]'` brings psycopg's own libpq, `[pool]` its pool,"
-        " `[cli]` the command ([command.md](command.md)).",
+        EXTRAS,
         "## DBA and AsyncDBA",
         described(DBA.__doc__ or ""),
-        "`AsyncDBA` takes a conninfo, a `psycopg.AsyncConnection` or a `psycopg_pool.AsyncConnectionPool`, and has the same"
-        " methods, to be awaited.",
+        ASYNC,
         OPTIONS,
         *(_method(name) for name in methods()),
         "## What is returned",
@@ -74,9 +78,9 @@ def functions() -> Iterator[Any]:
     """Return the public functions of the module that knows the extension's files."""
     for name, function in vars(extension).items():
         function = inspect.unwrap(function) if callable(function) else function
-        if inspect.isfunction(function) and function.__module__ == extension.__name__:
-            if not name.startswith("_"):
-                yield function
+        own = inspect.isfunction(function) and function.__module__ == extension.__name__
+        if own and not name.startswith("_"):
+            yield function
 
 
 def _method(name: str) -> str:
@@ -178,9 +182,9 @@ def _error_attributes() -> dict[str, str]:
     ]
     found = {}
     for field, after in zip(init.body, init.body[1:], strict=False):
-        if words := _string(after):
-            target = field.target if isinstance(field, ast.AnnAssign) else field.targets[0]  # type: ignore[attr-defined]
-            found[target.attr] = words
+        if isinstance(field, ast.Assign | ast.AnnAssign) and (words := _string(after)):
+            target = field.target if isinstance(field, ast.AnnAssign) else field.targets[0]
+            found[ast.unparse(target).removeprefix("self.")] = words
     return found
 
 

@@ -10,8 +10,9 @@ from tests.support.server import Connection
 
 INTRODUCTION = """# SQL
 
-Every routine, table and view of the schema `hotmesh_dba`. `\\df+ hotmesh_dba.*`, `\\d+ hotmesh_dba.run` and `\\dd` say the
-same on the server. Names that begin with `_` are private. What an error means, and its cure: [errors.md](errors.md)."""
+Every routine, table and view of the schema `hotmesh_dba`; on the server `\\df+ hotmesh_dba.*` and
+`\\d+ hotmesh_dba.*` say the same. Names that begin with `_` are private. What an error means, and
+its cure: [errors.md](errors.md)."""
 
 # Every public routine and relation has its place here; what has none fails the generator.
 SECTIONS: dict[str, list[str]] = {
@@ -31,14 +32,17 @@ SECTIONS: dict[str, list[str]] = {
     "Rights": ["grant_prune", "revoke_prune"],
 }
 
-SETTINGS = """## Settings
-
-Set with `SET`, `ALTER ROLE … SET` or `ALTER DATABASE … SET`; anybody may.
-
-| setting | |
-|---|---|
-| `hotmesh_dba.disable_triggers` (`off`) | `on`: `prune` and the app's own `prune` work as `prune_batched` does with `disable_triggers` |
-"""
+SETTINGS = {
+    "disable_triggers": (
+        "off",
+        "`on`: `prune`, also an app's own, works as `prune_batched` does with `disable_triggers`.",
+    ),
+    "old_transaction": ("10 minutes", "`doctor`: from what age on a transaction is old."),
+    "old_xid_age": (
+        "1000000",
+        "`doctor`: of how many transactions ago a standby may still ask for rows.",
+    ),
+}
 
 ROUTINES = """
 SELECT p.proname, p.prokind::text,
@@ -88,7 +92,15 @@ def page(conn: Connection) -> str:
         parts += [entries.pop(name) for name in known]
     if entries:
         raise SystemExit(f"no section of tests/docs/reference/sql.py names {', '.join(entries)}")
-    return md.page(*parts, SETTINGS)
+    settings = [
+        [f"`hotmesh_dba.{name}`", f"`{default}`", use] for name, (default, use) in SETTINGS.items()
+    ]
+    return md.page(
+        *parts,
+        "## Settings",
+        "Set by `SET`, `ALTER ROLE … SET` or `ALTER DATABASE … SET`; anybody may.",
+        md.table(["setting", "default", ""], settings),
+    )
 
 
 def _contents(names: set[str]) -> str:
