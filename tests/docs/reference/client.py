@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import hotmesh_dba
-from hotmesh_dba import DBA, HotMeshDBAError, extension, models
+from hotmesh_dba import DBA, HotMeshDBAError, extension, models, options
 from tests.docs.reference import markdown as md
 
 EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` brings a libpq too,
@@ -19,8 +19,9 @@ EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` br
 ASYNC = """`AsyncDBA` takes a conninfo, a `psycopg.AsyncConnection` or a
 `psycopg_pool.AsyncConnectionPool`; its methods are the same, to be awaited."""
 
-OPTIONS = """A window or other interval (`Window`) is a `datetime.timedelta`, or text that PostgreSQL
-reads as an interval. The signatures show the server's defaults of options: what is not given is not sent."""
+OPTIONS = """A window or other interval (`Window`) is a `datetime.timedelta`, or text that is an
+interval to PostgreSQL. The signatures show the server's defaults of options: what is not given is
+not sent."""
 
 # The methods in the order in which they are shown; what is missing here comes last.
 METHODS = [
@@ -85,13 +86,22 @@ def functions() -> Iterator[Any]:
 
 def _method(name: str) -> str:
     method = getattr(DBA, name)
-    signature = inspect.signature(method)
-    own = [p for p in signature.parameters.values() if p.name != "self"]
+    result = inspect.signature(method).return_annotation
     return md.page(
         f"### {name}",
-        md.code(_signature(name, own, signature.return_annotation)),
+        md.code(_signature(name, parameters(method), result)),
         described(inspect.getdoc(method) or ""),
     )
+
+
+def parameters(method: Any) -> list[inspect.Parameter]:
+    """Return what a method is given."""
+    return [p for p in inspect.signature(method).parameters.values() if p.name != "self"]
+
+
+def is_option(name: str) -> bool:
+    """Whether a parameter is one of the options that are declared once, for SQL too."""
+    return name in options.BATCHED_OPTIONS
 
 
 def _function(function: Any) -> str:
@@ -107,9 +117,9 @@ def _function(function: Any) -> str:
     )
 
 
-def _signature(name: str, parameters: list[inspect.Parameter], result: Any) -> str:
+def _signature(name: str, given: list[inspect.Parameter], result: Any) -> str:
     words: list[str] = []
-    for parameter in parameters:
+    for parameter in given:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:
             words.append("*")
         default = (

@@ -45,6 +45,25 @@ def _below(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:
             yield from _below((*path, name), inner)
 
 
+def options() -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Return the words of every command, and the options and arguments that it knows."""
+    for path in commands():
+        command: Any = typer.main.get_command(app)
+        for word in path:
+            command = command.commands[word]
+        known = [
+            name
+            for parameter in command.params
+            if not getattr(parameter, "hidden", False)
+            for name in (
+                [*parameter.opts, *parameter.secondary_opts]
+                if parameter.param_type_name == "option"
+                else [parameter.metavar or parameter.name.upper()]
+            )
+        ]
+        yield path, known
+
+
 def run_help(path: tuple[str, ...]) -> str:
     """Return what a command says about itself into a pipe that is 80 columns wide."""
     kept = {
