@@ -47,7 +47,7 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval,
+    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'),
     enabled                  boolean     NOT NULL,
     note                     text,
     role                     name        NOT NULL DEFAULT current_user,
@@ -96,6 +96,20 @@ ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
 
+-- A round of run_due, as the procedure carries it from policy to policy.
+CREATE TYPE hotmesh_dba._due AS (
+    apps      name[],       -- of the policies whose turn is still to come
+    names     text[],
+    ends_at   timestamptz,  -- max_runtime
+    app       name,         -- of the policy at work
+    name      text,
+    run       hotmesh_dba._run,
+    runs      int,          -- begun, or failed before they could
+    failed    int,
+    postponed int,          -- for want of time
+    sqlstate  text,         -- of the first that failed
+    failures  text[],
+    ended     boolean
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown
@@ -3194,7 +3208,24 @@ BEGIN
 END
 $$;
 
--- A policy, for whoever may run it, of the very app that it was set for.
+-- Never on another app than the one it was set for.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._policy_app(policy) = policy.app AND hotmesh_dba._jobs(policy.app) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'the app "%" that policy "%" was set for is gone', policy.app, policy.name
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'An app of that name, if there is one, is another; or whoever set the policy had no say in it.',
+              HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
+                            policy.app, policy.name);
+END
+$$;
+
+-- A policy, for whoever may run it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -3208,12 +3239,8 @@ BEGIN
     SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
     IF v_policy.app IS NULL THEN
         PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
-    ELSIF hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM v_app THEN
-        RAISE EXCEPTION 'policy "%" was set for another app "%"', policy_name, v_app
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = 'That app is gone, and this one has its name; or whoever set it had no say in this one.',
-                  HINT = 'Set it anew with hotmesh_dba.set_policy, or drop it with hotmesh_dba.drop_policy.';
     END IF;
+    PERFORM hotmesh_dba._check_policy_app(v_policy);
     RETURN v_policy;
 END
 $$;
@@ -3627,6 +3654,476 @@ force (false): go on where the fuse, the policy''s max_percent, would stop it be
 worker, workers (1, 1): as in prune_batched.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
+
+-- sql/policies/run_due.sql
+
+-- Every policy whose time has come, of every app that the caller has a say in. One that fails does not stop the others.
+
+-- When it last began; one of the future (a clock that was set back) would keep it waiting, and counts for nothing.
+CREATE OR REPLACE FUNCTION hotmesh_dba._last_run(policy hotmesh_dba.policy) RETURNS timestamptz
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(r.started_at)
+    FROM hotmesh_dba.run r
+    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at <= clock_timestamp()
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_policy_due(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT policy.enabled AND policy.every IS NOT NULL
+       AND coalesce(hotmesh_dba._last_run(policy) <= clock_timestamp() - policy.every, true)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_due hotmesh_dba._due;
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
+                                    'between 0 and a year, or NULL', '''10 minutes''');
+    PERFORM hotmesh_dba._follow_renames();
+    SELECT array_agg(d.app ORDER BY d.last NULLS FIRST, d.app, d.name), array_agg(d.name ORDER BY d.last NULLS FIRST, d.app, d.name)
+    INTO v_due.apps, v_due.names
+    FROM (SELECT p.app, p.name, hotmesh_dba._last_run(p) AS last
+          FROM hotmesh_dba.policy p
+          WHERE hotmesh_dba._is_policy_due(p)) d;
+    v_due.apps := coalesce(v_due.apps, '{}');
+    v_due.ends_at := hotmesh_dba._ends_at(max_runtime);
+    v_due.runs := 0;
+    v_due.failed := 0;
+    v_due.postponed := 0;
+    v_due.failures := '{}';
+    v_due.ended := false;
+    RETURN v_due;
+END
+$$;
+
+-- A policy that fails is not tried again before its next turn, so even one that could not begin has a run.
+CREATE OR REPLACE FUNCTION hotmesh_dba._record_failure(policy hotmesh_dba.policy, sqlstate_of text, message text, detail text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_id bigint;
+BEGIN
+    PERFORM hotmesh_dba._tidy_runs(policy.app);
+    INSERT INTO hotmesh_dba.run AS r (group_id, app, worker, workers, options, jobs_before, engine_before, worker_before,
+                                      signals_until, triggers_disabled, finished_at, state, stop_reason, remaining,
+                                      error_sqlstate, error_message, error_detail, policy)
+    VALUES (0, policy.app, 1, 1, to_jsonb(policy) || '{"worker": 1, "workers": 1}', now(), now(), now(), now(),
+            policy.disable_triggers, clock_timestamp(), 'failed', 'error', 0, sqlstate_of, message, nullif(detail, ''), policy.name)
+    RETURNING r.id INTO v_id;
+    UPDATE hotmesh_dba.run r SET group_id = r.id WHERE r.id = v_id;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'the failure of policy "%" of app "%" could not be recorded', policy.name, policy.app
+        USING ERRCODE = SQLSTATE, DETAIL = SQLERRM,
+              HINT = 'It will be tried again at the next call; disable it until it is mended.';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_failure(due hotmesh_dba._due, sqlstate_of text, message text, hint text)
+RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    due.failed := (due).failed + 1;
+    due.sqlstate := coalesce((due).sqlstate, sqlstate_of);
+    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', (due).name, (due).app, message);
+    RAISE WARNING 'policy "%" of app "%" failed: %', (due).name, (due).app, message
+        USING ERRCODE = sqlstate_of, HINT = coalesce(nullif(hint, ''), 'SELECT * FROM hotmesh_dba.run ORDER BY id DESC;');
+    RETURN due;
+END
+$$;
+
+-- Begins the run of one policy, unless it has none to do any more: another round was quicker, or it was changed.
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_turn(due hotmesh_dba._due, share interval) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+    v_run    hotmesh_dba._run;
+    v_detail text;
+    v_hint   text;
+BEGIN
+    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = (due).app AND p.name = (due).name;
+    IF v_policy.app IS NULL OR NOT hotmesh_dba._is_policy_due(v_policy) THEN
+        RETURN due;
+    END IF;
+    PERFORM hotmesh_dba._check_policy_app(v_policy);
+    v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
+    v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
+    due.run := v_run;
+    due.runs := (due).runs + 1;
+    RETURN due;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
+        RETURN due;
+    WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
+        due.runs := (due).runs + 1;
+        RETURN hotmesh_dba._with_failure(due, SQLSTATE, SQLERRM, v_hint);
+END
+$$;
+
+-- The next policy, with its share of the time that is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next_turn(due hotmesh_dba._due) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_none  hotmesh_dba._run;
+    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).apps), 0);
+BEGIN
+    v_none.ended := true;
+    due.run := v_none;
+    IF cardinality((due).apps) = 0 THEN
+        due.ended := true;
+        RETURN due;
+    END IF;
+    due.app := (due).apps[1];
+    due.name := (due).names[1];
+    due.apps := (due).apps[2 :];
+    due.names := (due).names[2 :];
+    IF v_share <= '0' THEN
+        due.postponed := (due).postponed + 1;
+        RETURN due;
+    END IF;
+    RETURN hotmesh_dba._begin_turn(due, v_share);
+END
+$$;
+
+-- Whoever cancels a run means the whole round.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_turn(due hotmesh_dba._due, run hotmesh_dba._run) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).id IS NULL THEN
+        RETURN due;
+    ELSIF (run).stop_reason = 'cancelled' THEN
+        due.apps := '{}';
+    END IF;
+    IF (run).sqlstate IS NOT NULL THEN
+        RETURN hotmesh_dba._with_failure(due, (run).sqlstate, (run).message, (run).hint);
+    END IF;
+    PERFORM hotmesh_dba._report(run);
+    RETURN due;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._report_round(due hotmesh_dba._due) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (due).postponed > 0 THEN
+        RAISE NOTICE '% policies are left for the next call: max_runtime', (due).postponed;
+    END IF;
+    IF (due).failed > 0 THEN
+        RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
+            USING ERRCODE = (due).sqlstate,
+                  DETAIL = array_to_string((due).failures, ' ') || ' What was removed stays removed.',
+                  HINT = 'SELECT * FROM hotmesh_dba.run WHERE state = ''failed'' ORDER BY id DESC;';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE PROCEDURE hotmesh_dba.run_due(
+    max_runtime  interval DEFAULT NULL,
+    INOUT runs   int      DEFAULT NULL,
+    INOUT failed int      DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_due hotmesh_dba._due;
+    v_run hotmesh_dba._run;
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    v_due := hotmesh_dba._begin_round(max_runtime);
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;
+        v_due := hotmesh_dba._next_turn(v_due);
+        EXIT WHEN v_due.ended;
+        v_run := v_due.run;
+        CALL hotmesh_dba._drive(v_run);
+        v_due := hotmesh_dba._end_turn(v_due, v_run);
+    END LOOP;
+    COMMIT;
+    runs := v_due.runs;
+    failed := v_due.failed;
+    PERFORM hotmesh_dba._report_round(v_due);
+END
+$$;
+
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int) IS
+'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
+max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
+runs, failed: leave them out; they return how many runs there were, and how many of them failed.
+One that fails does not stop the others, and waits for its next turn; one whose app is being pruned is skipped, with a NOTICE. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
+Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';
+
+-- sql/policies/cron.sql
+
+-- pg_cron. Its job runs as whoever it belongs to, one statement by itself: the bare CALL that can COMMIT.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._job_name(app name, policy_name text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('hotmesh_dba %s %s', app, policy_name) $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._cron_is_here() RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') $$;
+
+-- The one database of the cluster in which pg_cron keeps its jobs; '' where we may not know; NULL where there is none.
+CREATE OR REPLACE FUNCTION hotmesh_dba._cron_database() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN current_setting('cron.database_name', true);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN '';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_cron() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._cron_is_here() THEN
+        IF NOT has_schema_privilege('cron', 'USAGE') THEN
+            RAISE EXCEPTION 'permission denied for schema cron'
+                USING ERRCODE = 'insufficient_privilege',
+                      DETAIL = format('Role "%s" lacks USAGE on the schema of pg_cron. Nothing was changed.', current_user),
+                      HINT = format('GRANT USAGE ON SCHEMA cron TO %I;', current_user);
+        END IF;
+    ELSIF hotmesh_dba._cron_database() IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is not installed'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'The server does not load it. Nothing was changed.',
+                  HINT = 'Add pg_cron to shared_preload_libraries and restart; or let another scheduler call: CALL hotmesh_dba.run_due();';
+    ELSIF hotmesh_dba._cron_database() = current_database() THEN
+        RAISE EXCEPTION 'pg_cron is not installed in this database'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'The server keeps its jobs in this database, where the extension is missing. Nothing was changed.',
+                  HINT = 'CREATE EXTENSION pg_cron;';
+    END IF;
+END
+$$;
+
+-- Five fields, a name such as @hourly, or seconds: what pg_cron says of it where it is in reach, else we.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_cron_expression(cron_expression text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (cron_expression ~ '^\s*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+(\s+[0-9*/,$A-Za-z-]+){4})\s*$') IS NOT TRUE THEN
+        RAISE EXCEPTION 'invalid schedule: %', coalesce(quote_literal(cron_expression), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'A cron expression has five fields: minute, hour, day of the month, month, day of the week.',
+                  HINT = 'Write for example ''0 2 * * *'' (nightly at two) or ''*/15 * * * *''.';
+    END IF;
+END
+$$;
+
+-- As whom the job should run: not a superuser where the app is somebody else's, for what it runs is the owner's to change.
+CREATE OR REPLACE FUNCTION hotmesh_dba._job_role(app name) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper AND owner.rolcanlogin THEN owner.rolname ELSE me.rolname END
+    FROM pg_class c
+    JOIN pg_roles owner ON owner.oid = c.relowner
+    JOIN pg_roles me ON me.rolname = current_user
+    WHERE c.oid = hotmesh_dba._jobs(app)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._call_cron(statement text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    EXECUTE statement;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    RAISE EXCEPTION '%', SQLERRM
+        USING ERRCODE = SQLSTATE,
+              DETAIL = coalesce(nullif(v_detail, ''), 'pg_cron refused: ' || statement),
+              HINT = coalesce(nullif(v_hint, ''),
+                              'A cron expression has five fields, such as ''0 2 * * *''; SELECT * FROM hotmesh_dba.schedules;');
+END
+$$;
+
+-- sql/policies/schedules.sql
+
+-- A literal that stands in a job's command, with or without its parameter's name before it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._argument(command text, routine text, number int) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT replace((regexp_match(command, '\mhotmesh_dba\s*\.\s*' || routine || '\s*\('
+                                          || repeat('\s*(?:\w+\s*=>)?\s*''(?:[^'']|'''')*''\s*,', number - 1)
+                                          || '\s*(?:\w+\s*=>)?\s*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
+$$;
+
+-- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
+-- last outcome. pg_cron may not be there, so its tables stand in text alone.
+CREATE OR REPLACE FUNCTION hotmesh_dba._schedules()
+RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
+               last_started timestamptz, last_finished timestamptz, last_status text, last_message text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._cron_is_here() OR NOT has_schema_privilege('cron', 'USAGE')
+       OR NOT has_table_privilege('cron.job', 'SELECT') OR NOT has_table_privilege('cron.job_run_details', 'SELECT') THEN
+        RETURN;
+    END IF;
+    RETURN QUERY EXECUTE $query$
+        SELECT j.jobid, j.jobname::text, j.command, j.schedule, j.username::name, j.database::name, j.active,
+               d.start_time, d.end_time, d.status, d.return_message
+        FROM cron.job j
+        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+        WHERE j.command ~* '\mhotmesh_dba\s*\.'
+    $query$;
+END
+$$;
+
+CREATE OR REPLACE VIEW hotmesh_dba.schedules AS
+SELECT s.job_id, s.job_name,
+       coalesce(hotmesh_dba._argument(s.command, 'run_policy', 1),
+                hotmesh_dba._argument(s.command, 'prune_batched', 1))::name AS app,
+       hotmesh_dba._argument(s.command, 'run_policy', 2) AS policy,
+       s.cron_expression, s.role, s.database, s.active, s.last_started, s.last_finished, s.last_status, s.last_message
+FROM hotmesh_dba._schedules() s;
+
+GRANT SELECT ON hotmesh_dba.schedules TO PUBLIC;
+COMMENT ON VIEW hotmesh_dba.schedules IS
+'Jobs of pg_cron that call a routine of hotmesh_dba, as far as you may see them, with their last outcome. Empty where pg_cron is not in this database, or may not be read.';
+COMMENT ON COLUMN hotmesh_dba.schedules.job_id IS 'What cron.unschedule takes.';
+COMMENT ON COLUMN hotmesh_dba.schedules.job_name IS 'Name of the job; NULL where it has none.';
+COMMENT ON COLUMN hotmesh_dba.schedules.app IS 'The app as its command names it; NULL where it names none, as run_due.';
+COMMENT ON COLUMN hotmesh_dba.schedules.policy IS 'The policy that it runs; NULL where it runs none, or all that are due.';
+COMMENT ON COLUMN hotmesh_dba.schedules.cron_expression IS 'When: minute, hour, day of the month, month, day of the week.';
+COMMENT ON COLUMN hotmesh_dba.schedules.role IS 'As whom it runs.';
+COMMENT ON COLUMN hotmesh_dba.schedules.database IS 'In which database.';
+COMMENT ON COLUMN hotmesh_dba.schedules.active IS 'Whether pg_cron runs it.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_started IS 'When it last began; NULL where it never did, or pg_cron keeps no record.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_finished IS 'When that ended.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_message IS 'What the server said: CALL, or the error.';
+
+-- sql/policies/schedule.sql
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.schedule(app_id text, policy_name text, cron_expression text)
+RETURNS TABLE (job_name text, scheduled boolean, statement text)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy  hotmesh_dba.policy := hotmesh_dba._find_policy(app_id, policy_name, 'schedule a policy of');
+    v_role    name := hotmesh_dba._job_role(v_policy.app);
+    v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
+BEGIN
+    PERFORM hotmesh_dba._check_cron();
+    PERFORM hotmesh_dba._check_cron_expression(cron_expression);
+    job_name := hotmesh_dba._job_name(v_policy.app, v_policy.name);
+    scheduled := hotmesh_dba._cron_is_here();
+    IF scheduled AND v_role = current_user THEN
+        statement := format('SELECT cron.schedule(%L, %L, %L);', job_name, cron_expression, v_command);
+    ELSE
+        statement := format('SELECT cron.schedule_in_database(%L, %L, %L, %L, %L);', job_name, cron_expression, v_command,
+                            current_database(), v_role);
+    END IF;
+    IF scheduled THEN
+        PERFORM hotmesh_dba._call_cron(statement);
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.schedule(text, text, text) IS
+'Has pg_cron run a policy: a job whose command is one CALL of run_policy. A job of that name is replaced. Called by a superuser, the job is the app''s owner''s. Needs membership in that role, and USAGE on schema cron.
+app_id: the app (see view hotmesh_dba.app).
+policy_name: of the policy.
+cron_expression: minute, hour, day of the month, month, day of the week; in the time zone of pg_cron (UTC unless it is told another).
+job_name: what the job is called.
+scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
+statement: the statement.
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database; 42501 not the owner''s, or no USAGE.';
+
+-- Of an app that is gone too, by the name that it had.
+CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN hotmesh_dba.app_schema(app_id);
+EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
+    RETURN app_id;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba.unschedule(app_id text, policy_name text)
+RETURNS TABLE (job_name text, scheduled boolean, statement text)
+LANGUAGE plpgsql VOLATILE ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_job text := hotmesh_dba._job_name(hotmesh_dba._app_or_name(app_id), policy_name);
+    v_id  bigint;
+BEGIN
+    PERFORM hotmesh_dba._check_cron();
+    job_name := v_job;
+    scheduled := false;
+    IF NOT hotmesh_dba._cron_is_here() THEN
+        statement := format('SELECT cron.unschedule(jobid) FROM cron.job WHERE jobname = %L AND database = %L;',
+                            v_job, current_database());
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    FOR v_id IN SELECT s.job_id FROM hotmesh_dba.schedules s WHERE s.job_name = v_job AND s.database = current_database() LOOP
+        statement := concat_ws(' ', statement, format('SELECT cron.unschedule(%s);', v_id));
+    END LOOP;
+    IF statement IS NULL THEN
+        RAISE EXCEPTION 'no such schedule: %', coalesce(quote_literal(v_job), 'NULL')
+            USING ERRCODE = 'undefined_object',
+                  DETAIL = format('Role "%s" has no job of that name in this database.', current_user),
+                  HINT = 'SELECT job_id, job_name, role FROM hotmesh_dba.schedules;';
+    END IF;
+    PERFORM hotmesh_dba._call_cron(statement);
+    RETURN NEXT;
+END
+$$;
+
+COMMENT ON FUNCTION hotmesh_dba.unschedule(text, text) IS
+'Ends a schedule that schedule made; the policy stays. The job must be the caller''s, unless that is a superuser.
+app_id: the app, or the name that it had.
+policy_name: of the policy; it may be dropped already.
+job_name: what the job was called.
+scheduled: whether a job of that name is still scheduled by this database''s pg_cron: false.
+statement: what was run; where pg_cron lives in another database of the cluster, what has to be run there.
+Errors: 42704 no such schedule; 0A000 no pg_cron; 55000 not created in this database; 42501 no USAGE on schema cron.';
 
 -- sql/deploy/wrapper.sql
 
@@ -4556,7 +5053,7 @@ END
 $$;
 
 -- An index whose dead entries nobody may clean away yet is walked through them all to the first living row. So where
--- they are many: a few pages of every leaf, spread evenly, and what is due on them is the least there is.
+-- they are many: a few pages of every leaf, from its first to its last, and what is due on them is the least there is.
 CREATE OR REPLACE FUNCTION hotmesh_dba._look_by_pages(step hotmesh_dba._step, OUT due bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -4579,11 +5076,11 @@ BEGIN
     PERFORM hotmesh_dba._bound_waiting();
     v_pages := (SELECT max(hotmesh_dba._pages(l.leaf)) FROM hotmesh_dba._leaves((step).relation) l);
     FOR v_group IN 0 .. c_groups - 1 LOOP
-        v_page := v_group * v_pages / c_groups;
+        v_page := v_group * greatest(0, v_pages - c_pages) / (c_groups - 1);
         EXECUTE hotmesh_dba._count_query(step, format('SELECT t.* FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4', (step).relation))
             INTO v_found
             USING (step).before, (step).entity_list, hotmesh_dba._page_start(v_page),
-                  hotmesh_dba._page_start(least(v_page + c_pages, (v_group + 1) * v_pages / c_groups));
+                  hotmesh_dba._page_start(v_page + c_pages);
         due := due + v_found.due;
         oldest := least(oldest, v_found.oldest);
     END LOOP;
@@ -4621,7 +5118,7 @@ $$;
 
 -- Of a count that stopped at its bound the planner knows more, from its statistics: enough for an estimate of time.
 CREATE OR REPLACE FUNCTION hotmesh_dba._planned_rows(step hotmesh_dba._step) RETURNS bigint
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = 0
 AS $$
@@ -4711,14 +5208,6 @@ exact: whether these are all, else there are at least so many; oldest_due: when 
 total_rows (NULL: never counted), total_bytes (without indexes), dead_rows, last_vacuum: by the statistics;
 rows_per_second: of the policy''s last run that removed anything; time_to_drain: an estimate of what is due at that rate.
 Errors: 42602 3F000 42809 bad app.';
-
--- sql/observe/stub.sql
-
-CREATE OR REPLACE VIEW hotmesh_dba.schedules AS
-SELECT NULL::bigint AS job_id, NULL::text AS job_name, NULL::name AS app, NULL::text AS policy, NULL::text AS cron_expression,
-       NULL::name AS role, NULL::name AS database, NULL::boolean AS active, NULL::timestamptz AS last_started,
-       NULL::timestamptz AS last_finished, NULL::text AS last_status, NULL::text AS last_message WHERE false;
-GRANT SELECT ON hotmesh_dba.schedules TO PUBLIC;
 
 -- sql/observe/doctor/install.sql
 
@@ -4916,13 +5405,14 @@ AS $$
                   hotmesh_dba._new_policy_name(app_schema, c.relname::text), o.options)
     FROM hotmesh_dba._sizes(ARRAY(SELECT a FROM hotmesh_dba._app_tables(app_schema) a)) s
     JOIN pg_class c ON c.oid = s.relation
-    JOIN (VALUES ('jobs', 'retention => ''30 days'', prune_jobs => true'),
-                 ('jobs_attributes', 'strip_attributes => true'),
-                 ('engine_streams', 'prune_engine_streams => true, engine_streams_retention => ''7 days'''),
-                 ('worker_streams', 'prune_worker_streams => true, worker_streams_retention => ''90 days'''),
-                 ('streams', 'prune_streams => true, retention => ''90 days'''),
-                 ('signal_registry', 'prune_signals => true')) o (table_name, options) ON o.table_name = c.relname
+    JOIN (VALUES (1, 'jobs', 'retention => ''30 days'', prune_jobs => true'),
+                 (2, 'jobs_attributes', 'strip_attributes => true'),
+                 (3, 'engine_streams', 'prune_engine_streams => true, engine_streams_retention => ''7 days'''),
+                 (4, 'worker_streams', 'prune_worker_streams => true, worker_streams_retention => ''90 days'''),
+                 (5, 'streams', 'prune_streams => true, retention => ''90 days'''),
+                 (6, 'signal_registry', 'prune_signals => true')) o (place, table_name, options) ON o.table_name = c.relname
     WHERE s.total_rows >= 1000 AND s.relation NOT IN (SELECT t FROM hotmesh_dba._covered_tables(app_schema) t)
+    ORDER BY o.place
 $$;
 
 -- One with `every` should have run by now, with as much again (an hour at least) for delay; one without, if no schedule of
@@ -4967,7 +5457,8 @@ AS $$
                   CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
-           coalesce(hotmesh_dba._run_policy_sql(app_schema, l.policy), format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id))
+           CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
     WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
 $$;

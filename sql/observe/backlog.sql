@@ -2,7 +2,7 @@
 
 -- Of a count that stopped at its bound the planner knows more, from its statistics: enough for an estimate of time.
 CREATE OR REPLACE FUNCTION hotmesh_dba._planned_rows(step hotmesh_dba._step) RETURNS bigint
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = 0
 AS $$

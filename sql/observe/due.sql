@@ -63,7 +63,7 @@ END
 $$;
 
 -- An index whose dead entries nobody may clean away yet is walked through them all to the first living row. So where
--- they are many: a few pages of every leaf, spread evenly, and what is due on them is the least there is.
+-- they are many: a few pages of every leaf, from its first to its last, and what is due on them is the least there is.
 CREATE OR REPLACE FUNCTION hotmesh_dba._look_by_pages(step hotmesh_dba._step, OUT due bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -86,11 +86,11 @@ BEGIN
     PERFORM hotmesh_dba._bound_waiting();
     v_pages := (SELECT max(hotmesh_dba._pages(l.leaf)) FROM hotmesh_dba._leaves((step).relation) l);
     FOR v_group IN 0 .. c_groups - 1 LOOP
-        v_page := v_group * v_pages / c_groups;
+        v_page := v_group * greatest(0, v_pages - c_pages) / (c_groups - 1);
         EXECUTE hotmesh_dba._count_query(step, format('SELECT t.* FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4', (step).relation))
             INTO v_found
             USING (step).before, (step).entity_list, hotmesh_dba._page_start(v_page),
-                  hotmesh_dba._page_start(least(v_page + c_pages, (v_group + 1) * v_pages / c_groups));
+                  hotmesh_dba._page_start(v_page + c_pages);
         due := due + v_found.due;
         oldest := least(oldest, v_found.oldest);
     END LOOP;

@@ -65,7 +65,24 @@ BEGIN
 END
 $$;
 
--- A policy, for whoever may run it, of the very app that it was set for.
+-- Never on another app than the one it was set for.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._policy_app(policy) = policy.app AND hotmesh_dba._jobs(policy.app) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'the app "%" that policy "%" was set for is gone', policy.app, policy.name
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'An app of that name, if there is one, is another; or whoever set the policy had no say in it.',
+              HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
+                            policy.app, policy.name);
+END
+$$;
+
+-- A policy, for whoever may run it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -79,12 +96,8 @@ BEGIN
     SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
     IF v_policy.app IS NULL THEN
         PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
-    ELSIF hotmesh_dba._policy_app(v_policy) IS DISTINCT FROM v_app THEN
-        RAISE EXCEPTION 'policy "%" was set for another app "%"', policy_name, v_app
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = 'That app is gone, and this one has its name; or whoever set it had no say in this one.',
-                  HINT = 'Set it anew with hotmesh_dba.set_policy, or drop it with hotmesh_dba.drop_policy.';
     END IF;
+    PERFORM hotmesh_dba._check_policy_app(v_policy);
     RETURN v_policy;
 END
 $$;

@@ -33,7 +33,7 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval,
+    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'),
     enabled                  boolean     NOT NULL,
     note                     text,
     role                     name        NOT NULL DEFAULT current_user,
@@ -82,6 +82,20 @@ ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
 
+-- A round of run_due, as the procedure carries it from policy to policy.
+CREATE TYPE hotmesh_dba._due AS (
+    apps      name[],       -- of the policies whose turn is still to come
+    names     text[],
+    ends_at   timestamptz,  -- max_runtime
+    app       name,         -- of the policy at work
+    name      text,
+    run       hotmesh_dba._run,
+    runs      int,          -- begun, or failed before they could
+    failed    int,
+    postponed int,          -- for want of time
+    sqlstate  text,         -- of the first that failed
+    failures  text[],
+    ended     boolean
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown

@@ -20,12 +20,21 @@ PUBLIC_ROUTINES = {
     "preview",
     "prune",
     "prune_batched",
+    "run_due",
     "run_policy",
+    "schedule",
     "set_policy",
     "undeploy",
+    "unschedule",
     "version",
 }
-PUBLIC_RELATIONS = [("app", "v"), ("policy", "r"), ("progress", "v"), ("run", "r")]
+PUBLIC_RELATIONS = [
+    ("app", "v"),
+    ("policy", "r"),
+    ("progress", "v"),
+    ("run", "r"),
+    ("schedules", "v"),
+]
 
 
 def test_all_act_with_the_callers_rights_and_a_fixed_search_path(
@@ -59,7 +68,7 @@ def test_the_public_surface_is_the_designs(conn: Connection) -> None:
 def test_a_procedure_names_everything_by_schema(conn: Connection) -> None:
     """It commits, so it cannot fix its search_path: no operator, no bare name in it."""
     procedures = run(conn, f"SELECT p.proname, p.prosrc {OURS} AND p.prokind = 'p' ORDER BY 1")
-    assert [name for name, _ in procedures] == ["_drive", "prune_batched", "run_policy"]
+    assert [name for name, _ in procedures] == ["_drive", "prune_batched", "run_due", "run_policy"]
     for name, source in procedures:
         body = re.sub(r"--.*", "", source[source.index("BEGIN") :])
         called = re.findall(r"([\w.]+)\(", body)

@@ -48,13 +48,14 @@ AS $$
                   hotmesh_dba._new_policy_name(app_schema, c.relname::text), o.options)
     FROM hotmesh_dba._sizes(ARRAY(SELECT a FROM hotmesh_dba._app_tables(app_schema) a)) s
     JOIN pg_class c ON c.oid = s.relation
-    JOIN (VALUES ('jobs', 'retention => ''30 days'', prune_jobs => true'),
-                 ('jobs_attributes', 'strip_attributes => true'),
-                 ('engine_streams', 'prune_engine_streams => true, engine_streams_retention => ''7 days'''),
-                 ('worker_streams', 'prune_worker_streams => true, worker_streams_retention => ''90 days'''),
-                 ('streams', 'prune_streams => true, retention => ''90 days'''),
-                 ('signal_registry', 'prune_signals => true')) o (table_name, options) ON o.table_name = c.relname
+    JOIN (VALUES (1, 'jobs', 'retention => ''30 days'', prune_jobs => true'),
+                 (2, 'jobs_attributes', 'strip_attributes => true'),
+                 (3, 'engine_streams', 'prune_engine_streams => true, engine_streams_retention => ''7 days'''),
+                 (4, 'worker_streams', 'prune_worker_streams => true, worker_streams_retention => ''90 days'''),
+                 (5, 'streams', 'prune_streams => true, retention => ''90 days'''),
+                 (6, 'signal_registry', 'prune_signals => true')) o (place, table_name, options) ON o.table_name = c.relname
     WHERE s.total_rows >= 1000 AND s.relation NOT IN (SELECT t FROM hotmesh_dba._covered_tables(app_schema) t)
+    ORDER BY o.place
 $$;
 
 -- One with `every` should have run by now, with as much again (an hour at least) for delay; one without, if no schedule of
@@ -99,7 +100,8 @@ AS $$
                   CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
-           coalesce(hotmesh_dba._run_policy_sql(app_schema, l.policy), format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id))
+           CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
     WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
 $$;

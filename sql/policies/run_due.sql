@@ -1,0 +1,218 @@
+-- Every policy whose time has come, of every app that the caller has a say in. One that fails does not stop the others.
+
+-- When it last began; one of the future (a clock that was set back) would keep it waiting, and counts for nothing.
+CREATE OR REPLACE FUNCTION hotmesh_dba._last_run(policy hotmesh_dba.policy) RETURNS timestamptz
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(r.started_at)
+    FROM hotmesh_dba.run r
+    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at <= clock_timestamp()
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_policy_due(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT policy.enabled AND policy.every IS NOT NULL
+       AND coalesce(hotmesh_dba._last_run(policy) <= clock_timestamp() - policy.every, true)
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_due hotmesh_dba._due;
+BEGIN
+    PERFORM hotmesh_dba._check_writable();
+    PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
+                                    'between 0 and a year, or NULL', '''10 minutes''');
+    PERFORM hotmesh_dba._follow_renames();
+    SELECT array_agg(d.app ORDER BY d.last NULLS FIRST, d.app, d.name), array_agg(d.name ORDER BY d.last NULLS FIRST, d.app, d.name)
+    INTO v_due.apps, v_due.names
+    FROM (SELECT p.app, p.name, hotmesh_dba._last_run(p) AS last
+          FROM hotmesh_dba.policy p
+          WHERE hotmesh_dba._is_policy_due(p)) d;
+    v_due.apps := coalesce(v_due.apps, '{}');
+    v_due.ends_at := hotmesh_dba._ends_at(max_runtime);
+    v_due.runs := 0;
+    v_due.failed := 0;
+    v_due.postponed := 0;
+    v_due.failures := '{}';
+    v_due.ended := false;
+    RETURN v_due;
+END
+$$;
+
+-- A policy that fails is not tried again before its next turn, so even one that could not begin has a run.
+CREATE OR REPLACE FUNCTION hotmesh_dba._record_failure(policy hotmesh_dba.policy, sqlstate_of text, message text, detail text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_id bigint;
+BEGIN
+    PERFORM hotmesh_dba._tidy_runs(policy.app);
+    INSERT INTO hotmesh_dba.run AS r (group_id, app, worker, workers, options, jobs_before, engine_before, worker_before,
+                                      signals_until, triggers_disabled, finished_at, state, stop_reason, remaining,
+                                      error_sqlstate, error_message, error_detail, policy)
+    VALUES (0, policy.app, 1, 1, to_jsonb(policy) || '{"worker": 1, "workers": 1}', now(), now(), now(), now(),
+            policy.disable_triggers, clock_timestamp(), 'failed', 'error', 0, sqlstate_of, message, nullif(detail, ''), policy.name)
+    RETURNING r.id INTO v_id;
+    UPDATE hotmesh_dba.run r SET group_id = r.id WHERE r.id = v_id;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'the failure of policy "%" of app "%" could not be recorded', policy.name, policy.app
+        USING ERRCODE = SQLSTATE, DETAIL = SQLERRM,
+              HINT = 'It will be tried again at the next call; disable it until it is mended.';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_failure(due hotmesh_dba._due, sqlstate_of text, message text, hint text)
+RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    due.failed := (due).failed + 1;
+    due.sqlstate := coalesce((due).sqlstate, sqlstate_of);
+    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', (due).name, (due).app, message);
+    RAISE WARNING 'policy "%" of app "%" failed: %', (due).name, (due).app, message
+        USING ERRCODE = sqlstate_of, HINT = coalesce(nullif(hint, ''), 'SELECT * FROM hotmesh_dba.run ORDER BY id DESC;');
+    RETURN due;
+END
+$$;
+
+-- Begins the run of one policy, unless it has none to do any more: another round was quicker, or it was changed.
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_turn(due hotmesh_dba._due, share interval) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+    v_run    hotmesh_dba._run;
+    v_detail text;
+    v_hint   text;
+BEGIN
+    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = (due).app AND p.name = (due).name;
+    IF v_policy.app IS NULL OR NOT hotmesh_dba._is_policy_due(v_policy) THEN
+        RETURN due;
+    END IF;
+    PERFORM hotmesh_dba._check_policy_app(v_policy);
+    v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
+    v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
+    due.run := v_run;
+    due.runs := (due).runs + 1;
+    RETURN due;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
+        RETURN due;
+    WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
+        due.runs := (due).runs + 1;
+        RETURN hotmesh_dba._with_failure(due, SQLSTATE, SQLERRM, v_hint);
+END
+$$;
+
+-- The next policy, with its share of the time that is left.
+CREATE OR REPLACE FUNCTION hotmesh_dba._next_turn(due hotmesh_dba._due) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_none  hotmesh_dba._run;
+    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).apps), 0);
+BEGIN
+    v_none.ended := true;
+    due.run := v_none;
+    IF cardinality((due).apps) = 0 THEN
+        due.ended := true;
+        RETURN due;
+    END IF;
+    due.app := (due).apps[1];
+    due.name := (due).names[1];
+    due.apps := (due).apps[2 :];
+    due.names := (due).names[2 :];
+    IF v_share <= '0' THEN
+        due.postponed := (due).postponed + 1;
+        RETURN due;
+    END IF;
+    RETURN hotmesh_dba._begin_turn(due, v_share);
+END
+$$;
+
+-- Whoever cancels a run means the whole round.
+CREATE OR REPLACE FUNCTION hotmesh_dba._end_turn(due hotmesh_dba._due, run hotmesh_dba._run) RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (run).id IS NULL THEN
+        RETURN due;
+    ELSIF (run).stop_reason = 'cancelled' THEN
+        due.apps := '{}';
+    END IF;
+    IF (run).sqlstate IS NOT NULL THEN
+        RETURN hotmesh_dba._with_failure(due, (run).sqlstate, (run).message, (run).hint);
+    END IF;
+    PERFORM hotmesh_dba._report(run);
+    RETURN due;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._report_round(due hotmesh_dba._due) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (due).postponed > 0 THEN
+        RAISE NOTICE '% policies are left for the next call: max_runtime', (due).postponed;
+    END IF;
+    IF (due).failed > 0 THEN
+        RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
+            USING ERRCODE = (due).sqlstate,
+                  DETAIL = array_to_string((due).failures, ' ') || ' What was removed stays removed.',
+                  HINT = 'SELECT * FROM hotmesh_dba.run WHERE state = ''failed'' ORDER BY id DESC;';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE PROCEDURE hotmesh_dba.run_due(
+    max_runtime  interval DEFAULT NULL,
+    INOUT runs   int      DEFAULT NULL,
+    INOUT failed int      DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_due hotmesh_dba._due;
+    v_run hotmesh_dba._run;
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    v_due := hotmesh_dba._begin_round(max_runtime);
+    LOOP
+        COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+        SET LOCAL synchronous_commit TO off;
+        v_due := hotmesh_dba._next_turn(v_due);
+        EXIT WHEN v_due.ended;
+        v_run := v_due.run;
+        CALL hotmesh_dba._drive(v_run);
+        v_due := hotmesh_dba._end_turn(v_due, v_run);
+    END LOOP;
+    COMMIT;
+    runs := v_due.runs;
+    failed := v_due.failed;
+    PERFORM hotmesh_dba._report_round(v_due);
+END
+$$;
+
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int) IS
+'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
+max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
+runs, failed: leave them out; they return how many runs there were, and how many of them failed.
+One that fails does not stop the others, and waits for its next turn; one whose app is being pruned is skipped, with a NOTICE. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
+Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';

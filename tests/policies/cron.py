@@ -1,0 +1,44 @@
+"""A server that loads the real pg_cron: Debian's PostgreSQL 15, whichever one the tests are for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import PrivateServer
+
+PG_CONFIG = Path("/usr/lib/postgresql/15/bin/pg_config")
+PACKAGES = "postgresql-15 postgresql-15-cron"
+SETTINGS = {
+    "shared_preload_libraries": "pg_cron",
+    "cron.database_name": "postgres",
+    "cron.use_background_workers": True,
+    "max_worker_processes": 30,
+}
+# A job begins with the next full minute.
+PATIENCE = 120.0
+
+
+@contextmanager
+def server_with_cron() -> Iterator[PrivateServer]:
+    """Start one; pg_cron and hotmesh_dba are in its database postgres."""
+    control = Path("/usr/share/postgresql/15/extension/pg_cron.control")
+    if not (PG_CONFIG.exists() and control.exists()):
+        pytest.skip(f"there is no pg_cron (Debian: apt-get install {PACKAGES})")
+    with PrivateServer(PG_CONFIG, settings=SETTINGS) as server:
+        with server.connect() as conn:
+            conn.execute("CREATE EXTENSION pg_cron")
+            conn.execute("CREATE EXTENSION hotmesh_dba")
+        yield server
+
+
+def wait_for_jobs(what: str, condition: Callable[[], bool]) -> None:
+    """Ask now and then until it is so: a minute may pass."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for: {what}"
+        time.sleep(0.2)
