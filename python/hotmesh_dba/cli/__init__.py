@@ -16,6 +16,11 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
-    from hotmesh_dba.cli.app import app
+    from typer.main import get_command
 
-    app(prog_name="hotmesh-dba")
+    from hotmesh_dba.cli.app import app
+    from hotmesh_dba.cli.environment import name_variables
+
+    command = get_command(app)
+    name_variables(command)
+    command(prog_name="hotmesh-dba")

@@ -1,16 +1,17 @@
-"""What the options of prune are called on the command line."""
+"""What the options of prune and of policies are called on the command line."""
 
 from __future__ import annotations
 
 import re
 
-from hotmesh_dba.options import BATCH_OPTIONS, OPTIONS
+from hotmesh_dba.options import BATCHED_OPTIONS, POLICY_OPTIONS, Sql
 
-_ALL = OPTIONS | BATCH_OPTIONS
+_ALL = POLICY_OPTIONS | BATCHED_OPTIONS
 _NAMES = {sql.name: name for name, sql in _ALL.items()}
 
 # Only these differ from the Python name with dashes.
 _FLAGS = {"entities": "--entity", "prune_transient": "--transient"}
+_NEGATIONS = {"enabled": "--disabled"}
 
 
 def flag(name: str) -> str:
@@ -18,11 +19,11 @@ def flag(name: str) -> str:
     return _FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def negation(name: str) -> str | None:
+def negation(name: str, sql: Sql | None = None) -> str | None:
     """Return the flag that switches an option off; what is off unless asked for needs none."""
-    sql = _ALL[name]
+    sql = sql or _ALL[name]
     needed = sql.type == "bool" and sql.default is not False
-    return f"--no-{flag(name)[2:]}" if needed else None
+    return _NEGATIONS.get(name, f"--no-{flag(name)[2:]}") if needed else None
 
 
 def in_options(hint: str) -> str:

@@ -3,27 +3,59 @@
 from __future__ import annotations
 
 import json
-import logging
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import FrameType
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh_dba import ConnectionFailed, HotMeshDBAError, Locked
-from hotmesh_dba.cli.flags import in_options
-from hotmesh_dba.connecting import logger
-
-FAILED, USAGE, LEFT, LOCKED, UNREACHABLE = 1, 2, 3, 4, 6
-
 Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Mode:
+    """How this call of the command speaks."""
+
+    as_json: bool = False
+    app: str | None = None
+    """With --all-apps the one whose turn it is."""
+    columns: tuple[str, ...] | None = None
+    """The header that the pipe has seen last."""
+
+
+_mode = _Mode()
+
+
+def speak_json(as_json: bool) -> None:
+    """Say whether stderr is for programs too: a JSON object a line."""
+    _mode.as_json = as_json
+
+
+def for_programs() -> bool:
+    """Return whether stderr is for programs too."""
+    return _mode.as_json
+
+
+@contextmanager
+def about(app: str) -> Iterator[None]:
+    """Name the app in all that is shown meanwhile."""
+    _mode.app = app
+    if not _mode.as_json and sys.stdout.isatty():
+        Console().print(Text(f"\n{app}", style="bold"))
+    try:
+        yield
+    finally:
+        _mode.app = None
+
+
+def to_person() -> bool:
+    """Return whether stdout is a terminal."""
+    return sys.stdout.isatty()
 
 
 def show_json(data: object) -> None:
@@ -39,22 +71,55 @@ def _plain(value: object) -> object:
     raise TypeError(f"no JSON for {value!r}")
 
 
-def show_table(records: Sequence[Record], columns: Sequence[str]) -> None:
-    """Write rows: a table on a terminal; a header and tab-separated lines into a pipe."""
+def show_table(
+    records: Sequence[Record], columns: Sequence[str], spare: Sequence[str] = ()
+) -> None:
+    """Write rows: a table on a terminal; a header and tab-separated lines into a pipe.
+
+    :param spare: the columns that a narrow terminal does without, the first to go first.
+    """
     if not records:
         return
-    rows = [[_cell(record[column]) for column in columns] for record in records]
     if not sys.stdout.isatty():
-        for row in [list(columns), *rows]:
-            print("\t".join(row))
+        _show_lines(records, tuple(columns))
         return
+    console = Console()
+    kept = list(columns)
+    table = _table(records, kept)
+    for column in (c for c in spare if c in columns):
+        if console.measure(table, options=console.options.update(width=9999)).maximum <= (
+            console.width
+        ):
+            break
+        kept.remove(column)
+        table = _table(records, kept)
+    console.print(table)
+
+
+def _show_lines(records: Sequence[Record], columns: tuple[str, ...]) -> None:
+    first = () if _mode.app is None else ("app",)
+    own = tuple(c for c in columns if c not in first)
+    if _mode.app is None or _mode.columns != columns:
+        print("\t".join((*first, *own)))
+    _mode.columns = columns
+    for record in records:
+        cells = [_cell(record[column]) for column in own]
+        print("\t".join(([_mode.app] if _mode.app else []) + [_one_line(cell) for cell in cells]))
+
+
+def _one_line(text: str) -> str:
+    return text.translate({ord("\n"): " ", ord("\t"): " "})
+
+
+def _table(records: Sequence[Record], columns: Sequence[str]) -> Table:
     table = Table(header_style="bold")
     for column in columns:
-        number = all(type(record[column]) is int for record in records)
+        values = [record[column] for record in records if record[column] is not None]
+        number = all(type(value) in (int, float) for value in values) and values
         table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a name may look like Rich markup
-    Console().print(table)
+    for record in records:  # Text: a name may look like Rich markup
+        table.add_row(*(Text(_cell(record[column])) for column in columns))
+    return table
 
 
 def _cell(value: object) -> str:
@@ -63,6 +128,8 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
+        if sys.stdout.isatty():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, timedelta):
         return duration(value)
@@ -77,55 +144,33 @@ def duration(value: timedelta) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
-def note(message: str, style: str = "") -> None:
-    """Say something to the person at the terminal."""
+def size(value: int) -> str:
+    """Return a number of bytes as people say it."""
+    number = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def say(message: str, style: str = "") -> None:
+    """Say something to the person at the terminal, on stderr."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(Text(message, style=style))
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: it stops what runs on the server just like Ctrl-C."""
+def note(message: str, style: str = "") -> None:
+    """Give advice; programs want none."""
+    if not _mode.as_json:
+        say(message, style)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's names
-    raise _Terminated
-
-
-@contextmanager
-def reporting() -> Iterator[None]:
-    """Show the server's warnings, and an error or a signal with its own exit code."""
-    handler = _Notes(logging.WARNING)
-    logger.addHandler(handler)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except HotMeshDBAError as error:
-        _show_error(error)
-        raise typer.Exit(_code(error)) from None
-    except KeyboardInterrupt as interrupt:
-        note("interrupted: what was committed stays", style="red")
-        number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
-        raise typer.Exit(128 + number) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        logger.removeHandler(handler)
-
-
-def _code(error: HotMeshDBAError) -> int:
-    if isinstance(error, ConnectionFailed):
-        return UNREACHABLE
-    return LOCKED if isinstance(error, Locked) else FAILED
-
-
-def _show_error(error: HotMeshDBAError) -> None:
-    state = f" ({error.sqlstate})" if error.sqlstate else ""
-    note(f"error: {error.message}{state}", style="red")
-    if error.detail:
-        note(f"detail: {error.detail}")
-    if error.hint:
-        note(f"hint: {in_options(error.hint)}")
-
-
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        note(f"warning: {record.getMessage()}", style="yellow")
+def report(level: str, message: str, **more: object) -> None:
+    """Report a warning or an error: a JSON object on a line of its own, or words."""
+    if _mode.as_json:
+        app = {"app": _mode.app} if _mode.app else {}
+        line = {"level": level, **app, "message": message, **more}
+        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+        return
+    say(f"{level}: {message}", style="red" if level == "error" else "yellow")

@@ -1,37 +1,42 @@
-"""The commands that prune, and that show what was pruned."""
+"""The command that prunes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any, Optional
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from hotmesh_dba import DBA, ActiveRun, HotMeshDBAError, Run
-from hotmesh_dba.cli.arguments import AppId, Dsn, Json, with_options
+from hotmesh_dba import DBA
+from hotmesh_dba.cli.arguments import AllApps, AppId, Dsn, Json, given, with_options
+from hotmesh_dba.cli.asking import BOUND
+from hotmesh_dba.cli.each import Outcome, chosen, each
+from hotmesh_dba.cli.ending import DONE
 from hotmesh_dba.cli.flags import flag
-from hotmesh_dba.cli.live import live
-from hotmesh_dba.cli.output import LEFT, Record, note, reporting, show_json, show_table
-from hotmesh_dba.models import Counts
+from hotmesh_dba.cli.running import (
+    DryRun,
+    Every,
+    Settings,
+    Strict,
+    Vacuum,
+    Workers,
+    Yes,
+    confirmed,
+    dry,
+    follow,
+    show_counts,
+    vacuum,
+)
 from hotmesh_dba.options import BATCH_OPTIONS, BATCHED_OPTIONS, OPTIONS
 
 
 @with_options(BATCHED_OPTIONS)
 def prune(
-    app_id: AppId,
-    workers: Annotated[
-        Optional[int],  # noqa: UP045 - Typer reads it at run time
-        typer.Option(
-            "--workers",
-            "-j",
-            metavar="N",
-            min=1,
-            show_default=False,
-            help="Connections that share the work. (default: 1)",
-        ),
-    ] = None,
+    app_id: AppId = None,
+    *,
+    all_apps: AllApps = False,
+    workers: Workers = None,
     single_transaction: Annotated[
         bool,
         typer.Option(
@@ -39,32 +44,51 @@ def prune(
             help="Everything in one transaction: whole, or not at all. Not for a backlog.",
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go; change nothing.")
-    ] = False,
+    vacuum_afterwards: Vacuum = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    strict: Strict = False,
+    progress_every: Every = 10,
     dsn: Dsn = "",
     as_json: Json = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Remove what HotMesh has finished with, in short transactions."""
-    every = {name: value for name, value in given.items() if value not in (None, [])}
-    options: Any = {name: value for name, value in every.items() if name in OPTIONS}
+    chosen(app_id, all_apps)
+    every = given(options)
     if single_transaction:
         _refuse([*(n for n in BATCH_OPTIONS if n in every), *(["workers"] if workers else [])])
-    with reporting():
+    settings = Settings(
+        as_json, yes, dry_run, vacuum_afterwards, strict, app_id is None, progress_every
+    )
+
+    def work(dba: DBA, app: str) -> Outcome:
+        due: Any = {name: value for name, value in every.items() if name in OPTIONS}
         if dry_run:
-            _show(DBA(dsn).preview(app_id, **options), as_json)
-            note("a dry run: nothing was changed")
-        elif single_transaction:
-            _show(DBA(dsn).prune(app_id, **options), as_json)
-        else:
-            with _partial(as_json), live(app_id) as progress:
-                result = DBA(dsn).prune_batched(
-                    app_id, workers=workers or 1, progress=progress, **every
-                )
-            _show(result, as_json)
-            if result.stop_reason == "locked":
-                raise typer.Exit(LEFT)
+            return dry(settings, dba.preview(app, **due))
+        confirmed(settings, app, partial(dba.preview, app, max_rows=BOUND, **due))
+        if single_transaction:
+            return _at_once(dba, app, due, settings)
+        return follow(
+            dba,
+            app,
+            app,
+            settings,
+            lambda progress: dba.prune_batched(
+                app, workers=workers or 1, progress=progress, **every
+            ),
+        )
+
+    each(lambda: DBA(dsn), app_id, as_json, work)
+
+
+def _at_once(dba: DBA, app: str, options: Any, settings: Settings) -> Outcome:
+    result = dba.prune(app, **options)
+    show_counts(result, settings.as_json)
+    record = asdict(result)
+    if settings.vacuum:
+        record["vacuumed"] = vacuum(dba, app, result)
+    return record, DONE
 
 
 def _refuse(names: list[str]) -> None:
@@ -73,85 +97,3 @@ def _refuse(names: list[str]) -> None:
             "one transaction has no batches; leave one of the two out",
             param_hint=f"--single-transaction with {', '.join(map(flag, names))}",
         )
-
-
-@contextmanager
-def _partial(as_json: bool) -> Iterator[None]:
-    """Show what a run had done before it failed or was interrupted."""
-    try:
-        yield
-    except (HotMeshDBAError, KeyboardInterrupt) as error:
-        result = getattr(error, "result", None)
-        if result is not None:
-            _show(result, as_json)
-        raise
-
-
-def _show(result: Counts, as_json: bool) -> None:
-    record = asdict(result)
-    if as_json:
-        show_json(record)
-        return
-    counts = [{"kind": k, "rows": v} for k, v in record.items() if type(v) is int]
-    show_table(counts, ("kind", "rows"))
-
-
-def runs(
-    app_id: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads it at run time
-        typer.Argument(metavar="APP", help="Only this app's.", show_default=False),
-    ] = None,
-    active: Annotated[
-        bool, typer.Option("--active", help="Those that have not ended: how far they are.")
-    ] = False,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many, the newest first.")
-    ] = 20,
-    dsn: Dsn = "",
-    as_json: Json = False,
-) -> None:
-    """List the runs of prune."""
-    with reporting():
-        dba = DBA(dsn)
-        found: list[Run] | list[ActiveRun]
-        found = dba.progress(app_id) if active else dba.runs(app_id, limit=limit)
-    if as_json:
-        show_json([asdict(run) for run in found])
-        return
-    records = [_progress(run) if isinstance(run, ActiveRun) else _record(run) for run in found]
-    show_table(records, tuple(records[0]) if records else ())
-    if not records:
-        note("no active runs" if active else "no runs")
-
-
-def _record(run: Run) -> Record:
-    return {
-        "run": run.id,
-        "app": run.app,
-        "worker": f"{run.worker}/{run.workers}",
-        "role": run.role,
-        "started": run.started_at,
-        "took": (run.finished_at or run.updated_at) - run.started_at,
-        "batches": run.batches,
-        "rows": run.rows_done,
-        "left": run.rows_left,
-        "state": run.state,
-        "reason": run.error_message or run.stop_reason,
-    }
-
-
-def _progress(run: ActiveRun) -> Record:
-    return {
-        "run": run.run_id,
-        "app": run.app,
-        "worker": f"{run.worker}/{run.workers}",
-        "role": run.role,
-        "pid": run.pid,
-        "started": run.started_at,
-        "batches": run.batches,
-        "rows": run.rows_done,
-        "left": run.rows_left,
-        "rows/s": None if run.rows_per_second is None else round(run.rows_per_second),
-        "time left": run.time_left,
-        "state": run.state,
-    }
