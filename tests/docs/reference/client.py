@@ -14,7 +14,8 @@ from hotmesh_dba import DBA, HotMeshDBAError, extension, models, options
 from tests.docs.reference import markdown as md
 
 EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` brings a libpq too,
-`[pool]` psycopg's pool, `[cli]` the command ([command.md](command.md))."""
+`[pool]` psycopg's pool, `[cli]` the command ([command.md](command.md)). `hotmesh_dba.__version__` is
+the package's version."""
 
 ASYNC = """`AsyncDBA` takes a conninfo, a `psycopg.AsyncConnection` or a
 `psycopg_pool.AsyncConnectionPool`; its methods are the same, to be awaited."""
