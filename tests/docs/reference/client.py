@@ -13,16 +13,16 @@ import hotmesh_dba
 from hotmesh_dba import DBA, HotMeshDBAError, extension, models, options
 from tests.docs.reference import markdown as md
 
-EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` brings a libpq too,
-`[pool]` psycopg's pool, `[cli]` the command ([command.md](command.md)). `hotmesh_dba.__version__` is
-the package's version."""
+EXTRAS = """The core needs psycopg alone. `pip install 'hotmesh-dba[binary]'` brings a libpq
+too, `[pool]` psycopg's pool, `[cli]` the command ([command.md](command.md)).
+`hotmesh_dba.__version__` is the package's version."""
 
 ASYNC = """`AsyncDBA` takes a conninfo, a `psycopg.AsyncConnection` or a
 `psycopg_pool.AsyncConnectionPool`; its methods are the same, to be awaited."""
 
 OPTIONS = """A window or other interval (`Window`) is a `datetime.timedelta`, or text that is an
-interval to PostgreSQL. The signatures show the server's defaults of options: what is not given is
-not sent."""
+interval to PostgreSQL. The signatures show the server's defaults of options: what is not given
+is not sent."""
 
 # The methods in the order in which they are shown; what is missing here comes last.
 METHODS = [

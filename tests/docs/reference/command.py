@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import typer.main
 
+from hotmesh_dba.cli import ending
 from hotmesh_dba.cli.app import app
 from tests.docs.reference import markdown as md
 
@@ -19,7 +21,72 @@ WIDTH = 80
 
 INTRODUCTION = """# The command hotmesh-dba
 
-`pip install 'hotmesh-dba[cli,binary]'`. Data goes to stdout, everything else to stderr."""
+`pip install 'hotmesh-dba[cli,binary]'`; it is also `python -m hotmesh_dba`. What was asked for
+goes to stdout, everything else (progress, warnings, errors, questions) to stderr. On a terminal
+tables are drawn and runs have a bar; into a pipe go a header and tab-separated lines, and no
+control characters."""
+
+EXIT_CODES: dict[object, str] = {
+    ending.DONE: "done; or `--max-runtime` or `--max-rows` was reached, as asked",
+    ending.FAILED: "an error; its SQLSTATE stands behind it: [errors.md](errors.md)",
+    ending.USAGE: "wrong usage: nothing was tried",
+    ending.LEFT: "rows are left that somebody had locked; with `--strict` also: a budget was reached",
+    ending.LOCKED: "another run holds the app, or somebody a lock",
+    ending.ILL: "`doctor` found a problem; with `--fail-on warning` also: a warning",
+    ending.UNREACHABLE: "no connection, or it was lost",
+    "130, 143": "ended by Ctrl-C (SIGINT), by SIGTERM; what was committed stays",
+}
+
+ALL_APPS = """With `--all-apps` every app has its turn, each on its own, and the exit code is
+the worst of them: 6, then 1, 4, 3, 5, 0."""
+
+ENVIRONMENT = """Every option can be set by a variable, which its help names: `HOTMESH_DBA_`,
+the command and the option. What is given on the command line comes first."""
+
+VARIABLES = {
+    "`HOTMESH_DBA_DSN`": "the database, for every command, as `--dsn`: a conninfo, or a URI",
+    "`PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`, `PGSERVICE`, …": (
+        "what the DSN leaves out: libpq's own variables. A password is best kept in `~/.pgpass`;"
+        " none is ever shown"
+    ),
+    "`HOTMESH_DBA_JSON`": "`1`: JSON, for every command",
+    "`HOTMESH_DBA_YES`": "`1`: ask nothing on a terminal",
+    "`NO_COLOR`": "no colours on a terminal",
+}
+
+COMPLETION = """`hotmesh-dba --install-completion` sets up completion for bash, zsh, fish and
+PowerShell; `--show-completion` prints it."""
+
+JSON = """With `--json` stdout is one JSON document: what the client returns, field by field
+([python.md](python.md#what-is-returned)). Times are ISO 8601; durations are seconds, but the
+windows and intervals of a policy are text. New fields may be added; none is renamed or taken
+away before 2.0. On stderr stands a JSON object a line, with `level` (`warning`, `error`) and
+`message`; an error also has `error` (the Python class), `sqlstate`, `detail`, `hint` and
+`exit_code`."""
+
+DOCUMENTS = {
+    "deploy, undeploy": "list of Action",
+    "apps": "list of App",
+    "status": '`{"apps": ` list of App`, "backlog": ` list of Backlog`}`',
+    "prune, policy run": "RunResult; with `--vacuum` and `vacuumed`, the names of the tables",
+    "prune --single-transaction": "PruneResult",
+    "prune --dry-run, policy run --dry-run": "Preview",
+    "run-due": "RunResult; with `--vacuum` and `vacuumed`, the names of the tables by app",
+    "runs": "list of Run",
+    "runs --active": "list of ActiveRun",
+    "doctor": "list of Check",
+    "policy set": "Policy",
+    "policy list": "list of Policy",
+    "policy drop": '`{"app": …, "policy": …}`',
+    "policy schedule, policy unschedule": "Scheduled",
+    "grant, revoke": "list of the statements",
+    "extension status": "Installation, and `files`, the paths of this package's files",
+    "extension install": "list of the paths written",
+    "extension sql": '`{"format": …, "version": …, "sql": …}`',
+}
+
+JSON_OF_ALL = """With `--all-apps` it is a list of `{"app": …, "result": …, "error": …,
+"exit_code": …}`, the result as above, or null."""
 
 
 def page() -> str:
@@ -30,7 +97,36 @@ def page() -> str:
     parts = []
     for path, text in zip(paths, helps, strict=True):
         parts += [f"## {' '.join((NAME, *path))}", md.code(text)]
-    return md.page(INTRODUCTION, *parts)
+    return md.page(
+        INTRODUCTION,
+        "## Exit codes",
+        md.table(["", ""], [[str(code), words] for code, words in EXIT_CODES.items()]),
+        ALL_APPS,
+        "## Environment",
+        ENVIRONMENT,
+        md.table(["variable", ""], [[name, words] for name, words in VARIABLES.items()]),
+        COMPLETION,
+        "## JSON",
+        JSON,
+        md.table(
+            ["command", ""], [[_coded(name), _linked(what)] for name, what in DOCUMENTS.items()]
+        ),
+        JSON_OF_ALL,
+        *parts,
+    )
+
+
+def _coded(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split(", "))
+
+
+def _linked(words: str) -> str:
+    """Return words in which each class of the client leads to its fields."""
+    return re.sub(
+        r"\b(?:[A-Z][a-z]+)+\b",
+        lambda match: f"[{match[0]}](python.md#{match[0].lower()})",
+        words,
+    )
 
 
 def commands() -> Iterator[tuple[str, ...]]:

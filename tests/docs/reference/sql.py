@@ -10,9 +10,9 @@ from tests.support.server import Connection
 
 INTRODUCTION = """# SQL
 
-Every routine, table and view of the schema `hotmesh_dba`; on the server `\\df+ hotmesh_dba.*` and
-`\\d+ hotmesh_dba.*` say the same. Names that begin with `_` are private. What an error means, and
-its cure: [errors.md](errors.md)."""
+Every routine, table and view of the schema `hotmesh_dba`; on the server `\\df+ hotmesh_dba.*`
+and `\\d+ hotmesh_dba.*` say the same. Names that begin with `_` are private. What an error
+means, and its cure: [errors.md](errors.md)."""
 
 # Every public routine and relation has its place here; what has none fails the generator.
 SECTIONS: dict[str, list[str]] = {
