@@ -2543,7 +2543,7 @@ END
 $$;
 
 -- What the probes found, by step; a step that spans tables is one.
-CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(lanes hotmesh_dba._lane[]) RETURNS jsonb
+CREATE OR REPLACE FUNCTION hotmesh_dba._expected_by_step(lanes hotmesh_dba._lane[]) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -2665,7 +2665,7 @@ BEGIN
     UPDATE hotmesh_dba.run r
     SET group_id = coalesce(nullif(r.group_id, 0), r.id),
         expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
-        expected_by_step = hotmesh_dba._due_by_step(v_run.lanes), updated_at = clock_timestamp()
+        expected_by_step = hotmesh_dba._expected_by_step(v_run.lanes), updated_at = clock_timestamp()
     WHERE r.id = v_run.id;
     RETURN v_run;
 END

@@ -180,6 +180,13 @@ _NOT_READY: dict[str, type[HotMeshDBAError]] = {
     "_resolve": NotDeployed,
     "_raise_no_fast_path": TriggersNeeded,
     "_take_run_locks": RunEnded,
+    "_check_cron": CronMissing,
+}
+
+# What has a class of its own only where one routine raised it.
+_BY_ROUTINE: dict[tuple[str, str | None], type[HotMeshDBAError]] = {
+    ("42704", "_raise_no_policy"): UnknownPolicy,
+    ("0A000", "_check_cron"): CronMissing,
 }
 
 
@@ -211,6 +218,10 @@ def _class_of(error: psycopg.Error) -> type[HotMeshDBAError]:
     if state[:2] in ("08", "28"):
         return ConnectionFailed
     routine = _routine(error)
+    if (state, routine) in _BY_ROUTINE:
+        return _BY_ROUTINE[state, routine]
+    if state == "55000" and "force => true" in (error.diag.message_hint or ""):
+        return TooMuch  # it comes by way of the run's report, as what any batch met
     if state == "55000":
         return _NOT_READY.get(routine or "", HotMeshDBAError)
     if routine is not None and state in _OURS:

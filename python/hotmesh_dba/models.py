@@ -283,7 +283,7 @@ class Scheduled:
 
     job_name: str
     """``hotmesh_dba <app> <policy>``: what pg_cron knows the job by."""
-    scheduled: bool
+    done: bool
     """Whether it is done. False where pg_cron lives in another database of the cluster."""
     statement: str
     """The SQL that was run; where it is not done, the SQL to run in pg_cron's database."""
@@ -319,20 +319,21 @@ class Backlog:
     policy: str | None
     """None where no enabled policy takes rows of this table."""
     due: int | None
-    """Rows due now (of ``jobs_attributes``: jobs to strip); None without a policy."""
+    """Rows due now (of ``jobs_attributes``: jobs to strip); None without a policy, and where they
+    cannot be counted: no right, or locked."""
     exact: bool | None
     """False where counting stopped: ``due`` and more."""
     oldest_due: datetime | None
     total_rows: int | None
     """An estimate."""
     total_bytes: int | None
-    """Table, indexes and TOAST."""
+    """Without indexes."""
     dead_rows: int | None
     last_vacuum: datetime | None
     rows_per_second: float | None
     """Of the policy's last run."""
     time_to_drain: timedelta | None
-    """``due`` at that rate."""
+    """An estimate: what is due at that rate."""
 
 
 Status = Literal["ok", "warning", "problem", "unknown"]

@@ -25,7 +25,7 @@ TABLES = (
 def backlog(app_id: str | None = None) -> Steps[list[Backlog]]:
     """Say what is due now: a row for each app, table and enabled policy that takes rows of it.
 
-    Cheap enough for every minute: it stops counting at 10,000 rows, and reads no big table whole.
+    Cheap enough for every minute: it stops counting at a bound, and reads no big table whole.
 
     :param app_id: only this app's; None means every app's that you may read.
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId, PermissionDenied:

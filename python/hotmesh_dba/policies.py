@@ -203,15 +203,17 @@ def unschedule(app_id: str, name: str) -> Steps[Scheduled]:
     """Take a policy from pg_cron.
 
     :param app_id: HotMesh's appId, or the name of its schema.
-    :param name: the policy's name.
+    :param name: the policy's name; it may be dropped already, and so may the app.
     :return: the job, and whether it was dropped, as `schedule` says it.
-    :raises CronMissing, UnknownPolicy, PermissionDenied, NotInstalled, VersionMismatch, UnknownApp,
-        NotHotMesh, InvalidAppId, ReadOnly: as for `schedule`.
+    :raises HotMeshDBAError: with SQLSTATE 42704: you have no such job.
+    :raises CronMissing, PermissionDenied, NotInstalled, VersionMismatch, InvalidAppId, ReadOnly: as
+        for `schedule`.
     """
     values: list[object] = [app_id, text("name", name)]
     yield from require_version("unschedule", SINCE)
     rows = yield Query(
-        "SELECT s.job_name, s.scheduled, s.statement FROM hotmesh_dba.unschedule("
+        "SELECT s.job_name, EXISTS (SELECT FROM pg_catalog.pg_extension e"
+        " WHERE e.extname = 'pg_cron'), s.statement FROM hotmesh_dba.unschedule("
         "%s::pg_catalog.text, %s::pg_catalog.text) s",
         values,
     )

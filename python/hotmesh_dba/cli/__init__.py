@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 
 def main() -> None:
@@ -19,8 +20,28 @@ def main() -> None:
     from typer.main import get_command
 
     from hotmesh_dba.cli.app import app
-    from hotmesh_dba.cli.environment import name_variables
+    from hotmesh_dba.cli.environment import name_variables, wants_json
 
     command = get_command(app)
     name_variables(command)
+    if wants_json(sys.argv[1:]):
+        _for_programs(command)
     command(prog_name="hotmesh-dba")
+
+
+def _for_programs(command: Any) -> None:
+    """Run the command; a usage error too becomes a JSON object on stderr."""
+    import typer
+
+    from hotmesh_dba.cli.ending import USAGE
+    from hotmesh_dba.cli.output import report, speak_json
+
+    speak_json(True)
+    try:
+        raise SystemExit(command(prog_name="hotmesh-dba", standalone_mode=False) or 0)
+    except typer.Abort:
+        raise SystemExit(1) from None
+    except typer.BadParameter.__mro__[1] as error:  # every usage error; Typer has no name for it
+        message = error.format_message()  # type: ignore[attr-defined]
+        report("error", message, error="UsageError", exit_code=USAGE)
+        raise SystemExit(USAGE) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 # These act at once, whatever else is asked for.
@@ -16,6 +18,13 @@ def name_variables(command: Any, path: tuple[str, ...] = ("HOTMESH_DBA",)) -> No
     for parameter in command.params:
         named = parameter.param_type_name != "option" or parameter.name in _NOT
         if not named and parameter.envvar is None:
-            parameter.envvar = "_".join((*path, parameter.name)).upper()
+            long = next(o for o in parameter.opts if o.startswith("--"))
+            parameter.envvar = "_".join((*path, long[2:].replace("-", "_"))).upper()
     for name, inner in getattr(command, "commands", {}).items():
         name_variables(inner, (*path, name.replace("-", "_")))
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether --json was given, before anything else is understood."""
+    variable = os.environ.get("HOTMESH_DBA_JSON", "").strip().lower()
+    return "--json" in arguments or variable in ("1", "true", "t", "yes", "y", "on")

@@ -84,16 +84,20 @@ def show_table(
         _show_lines(records, tuple(columns))
         return
     console = Console()
-    kept = list(columns)
-    table = _table(records, kept)
-    for column in (c for c in spare if c in columns):
-        if console.measure(table, options=console.options.update(width=9999)).maximum <= (
-            console.width
-        ):
+    kept = [column for column in columns if any(_cell(r[column]) for r in records)]
+    for column in (c for c in spare if c in kept):
+        if _width(console, _table(records, kept, _CAP)) <= console.width:
             break
         kept.remove(column)
-        table = _table(records, kept)
-    console.print(table)
+    console.print(_table(records, kept))
+
+
+_CAP = 24
+"""What is longer may as well be folded."""
+
+
+def _width(console: Console, table: Table) -> int:
+    return console.measure(table, options=console.options.update(width=9999)).maximum
 
 
 def _show_lines(records: Sequence[Record], columns: tuple[str, ...]) -> None:
@@ -111,14 +115,14 @@ def _one_line(text: str) -> str:
     return text.translate({ord("\n"): " ", ord("\t"): " "})
 
 
-def _table(records: Sequence[Record], columns: Sequence[str]) -> Table:
+def _table(records: Sequence[Record], columns: Sequence[str], cap: int | None = None) -> Table:
     table = Table(header_style="bold")
     for column in columns:
         values = [record[column] for record in records if record[column] is not None]
         number = all(type(value) in (int, float) for value in values) and values
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for record in records:  # Text: a name may look like Rich markup
-        table.add_row(*(Text(_cell(record[column])) for column in columns))
+        table.add_row(*(Text(_cell(record[column])[:cap]) for column in columns))
     return table
 
 

@@ -314,9 +314,9 @@ def _cron(
     def work(dba: DBA, app: str) -> Outcome:
         done = change(dba, app)
         if not as_json:
-            records = [{"job": done.job_name, "done": done.scheduled, "statement": done.statement}]
+            records = [{"job": done.job_name, "done": done.done, "statement": done.statement}]
             show_table(records, ("job", "done", "statement"))
-        if not done.scheduled:
+        if not done.done:
             note("pg_cron is in another database: run the statement there", style="yellow")
         return asdict(done), DONE
 

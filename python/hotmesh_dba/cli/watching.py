@@ -43,7 +43,7 @@ def runs(
         show_json([asdict(run) for run in found])
         return
     records = [_progress(run) if isinstance(run, ActiveRun) else _record(run) for run in found]
-    spare = ("batches", "role", "worker", "pid", "reason", "policy", "left")
+    spare = ("batches", "role", "worker", "pid", "left", "took", "reason", "policy")
     show_table(records, tuple(records[0]) if records else (), spare)
     if not records:
         note("no active runs" if active else "no runs")
