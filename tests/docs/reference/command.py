@@ -30,7 +30,7 @@ EXIT_CODES: dict[object, str] = {
     ending.DONE: "done; or `--max-runtime` or `--max-rows` was reached, as asked",
     ending.FAILED: "an error; its SQLSTATE stands behind it: [errors.md](errors.md)",
     ending.USAGE: "wrong usage: nothing was tried",
-    ending.LEFT: "rows are left that somebody had locked; with `--strict` also: a budget was reached",
+    ending.LEFT: "rows are left that others had locked; with `--strict` also: a budget was reached",
     ending.LOCKED: "another run holds the app, or somebody a lock",
     ending.ILL: "`doctor` found a problem; with `--fail-on warning` also: a warning",
     ending.UNREACHABLE: "no connection, or it was lost",
