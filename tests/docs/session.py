@@ -45,7 +45,7 @@ def play(dsn: str, directory: Path) -> str:
 
 
 def seen(shown: str) -> list[str]:
-    """Return the lines that stay on a terminal: without the bar, which is wiped out, and colours."""
+    """Return the lines that stay on a terminal: without colours and the bar, which is wiped."""
     still = re.sub(r"\x1b\[\?25l.*?\x1b\[\?25h", "", shown, flags=re.DOTALL)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", still)
     return [line.rstrip() for line in plain.splitlines() if line.strip()]

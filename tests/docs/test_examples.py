@@ -51,7 +51,7 @@ def world(database: Database, named_roles: dict[str, str], document: Path) -> No
 
 
 def _make_big(conn: Connection) -> None:
-    """So many jobs that deploy leaves its indexes to be typed; their time has not come."""
+    """As an old HotMesh left it: no column, and so many jobs that indexes are left to be typed."""
     conn.execute("SET session_replication_role = replica")
     conn.execute(
         "INSERT INTO myapp.jobs (id, key, status, created_at, updated_at, is_live)"
@@ -59,6 +59,7 @@ def _make_big(conn: Connection) -> None:
         " FROM generate_series(1, 100001) n"
     )
     conn.execute("RESET session_replication_role")
+    conn.execute("ALTER TABLE myapp.jobs DROP COLUMN pruned_at")
     conn.execute("ANALYZE")
 
 
