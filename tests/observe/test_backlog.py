@@ -296,9 +296,7 @@ def looks_cheap(connect: Connect, user: str) -> None:
         assert rows_read(conn) <= 10 * (BOUND + 1)
 
 
-def test_beside_a_million_jobs_that_are_not_due(
-    connect: Connect, owner: str, fill: Fill
-) -> None:
+def test_beside_a_million_jobs_that_are_not_due(connect: Connect, owner: str, fill: Fill) -> None:
     """All of them stand in the index of what is not marked yet."""
     mine = connect(owner)
     set_policy(mine)
@@ -350,8 +348,12 @@ def test_dead_entries_of_an_index_are_not_walked(
     flush_statistics(conn)
     wait_until(
         "the counters",
-        lambda: one(conn, "SELECT n_dead_tup FROM pg_stat_user_tables"
-                    " WHERE relname = 'signal_registry'") > 200000,
+        lambda: (
+            one(
+                conn, "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'signal_registry'"
+            )
+            > 200000
+        ),
     )
     looks_cheap(connect, owner)
     row = by_table(conn)["signal_registry"]

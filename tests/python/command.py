@@ -55,12 +55,12 @@ class Command:
 class Terminal:
     """The command as a person runs it: on a terminal, where Ctrl-C is a key."""
 
-    def __init__(self, command: Command, *arguments: str) -> None:
+    def __init__(self, command: Command, *arguments: str, **env: str) -> None:
         self._terminal, theirs = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hotmesh_dba", *arguments],
             cwd=command.directory,
-            env={**command.env, "TERM": "xterm"},
+            env={**command.env, "TERM": "xterm", **env},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

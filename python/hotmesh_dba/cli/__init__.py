@@ -36,12 +36,12 @@ def _for_programs(command: Any) -> None:
     from hotmesh_dba.cli.ending import USAGE
     from hotmesh_dba.cli.output import report, speak_json
 
+    usage_error: Any = typer.BadParameter.__mro__[1]  # Typer has no name for it
     speak_json(True)
     try:
         raise SystemExit(command(prog_name="hotmesh-dba", standalone_mode=False) or 0)
     except typer.Abort:
         raise SystemExit(1) from None
-    except typer.BadParameter.__mro__[1] as error:  # every usage error; Typer has no name for it
-        message = error.format_message()  # type: ignore[attr-defined]
-        report("error", message, error="UsageError", exit_code=USAGE)
+    except usage_error as error:
+        report("error", error.format_message(), error="UsageError", exit_code=USAGE)
         raise SystemExit(USAGE) from None

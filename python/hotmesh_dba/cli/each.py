@@ -89,7 +89,8 @@ def _one(dba: DBA, document: Record, work: Callable[[DBA, str], Outcome]) -> Non
         document["exit_code"] = code_of(error)
     except KeyboardInterrupt as interrupt:
         document["result"] = partial(interrupt)
-        document["error"] = {"message": "interrupted", "error": "Interrupted"}
+        nothing = {"sqlstate": None, "detail": None, "hint": None}
+        document["error"] = {"message": "interrupted", "error": "Interrupted", **nothing}
         document["exit_code"] = code_of_signal(interrupt)
         raise
 

@@ -47,6 +47,7 @@ def reporting(as_json: bool) -> Iterator[None]:
         show_error(error)
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt as interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more changes nothing, but the exit code
         show_interrupt(code_of_signal(interrupt))
         raise typer.Exit(code_of_signal(interrupt)) from None
     finally:

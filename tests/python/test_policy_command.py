@@ -1,0 +1,250 @@
+"""The commands about policies, and those that look after apps for years."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hotmesh_dba import DBA
+from hotmesh_dba.cli.flags import flag
+from hotmesh_dba.options import POLICY_OPTIONS
+from tests.conftest import Connect, NewApp, NewRole
+from tests.support.server import Connection
+
+from .command import Command, Done, Terminal
+from .running import states
+from .test_batched import backlog
+from .test_client import count
+
+ALL = ["--jobs", "--streams", "--signals", "--expire", "7 days", "--max-percent", "100"]
+
+
+def cells(done: Done) -> list[dict[str, str]]:
+    """The rows of what was written into a pipe."""
+    header, *rows = done.stdout.splitlines()
+    return [dict(zip(header.split("\t"), row.split("\t"), strict=True)) for row in rows]
+
+
+def test_a_life(command: Command, conn: Connection, filled: str) -> None:
+    assert command("policy", "list").stderr == "no policies\n"
+    done = command("policy", "set", filled, "nightly", *ALL, "--every", "1 day", "--note", "n")
+    [row] = cells(done)
+    assert (row["app"], row["policy"], row["every"], row["limits"], row["note"]) == (
+        *(filled, "nightly", "1 day", "100 %"),
+        "n",
+    )
+    assert row["steps"].startswith("jobs after 7 days; engine messages after 7 days; ")
+    assert command("policy", "list").stdout == done.stdout
+    dry = command("policy", "run", filled, "nightly", "--dry-run")
+    assert "jobs\t2\n" in dry.stdout
+    assert count(conn, "jobs") == 5
+    ran = command("run-due")
+    [row] = cells(ran)
+    assert (row["run"], row["policy"], row["rows"], row["state"]) == (
+        *("1", "nightly", "5"),
+        "completed",
+    )
+    assert command("run-due").stderr == "nothing is due\n"
+    assert "jobs\t0\n" in command("policy", "run", filled, "nightly").stdout
+    assert [row["policy"] for row in cells(command("runs"))] == ["nightly", "nightly"]
+    dropped = command("policy", "drop", filled, "nightly")
+    assert (dropped.returncode, dropped.stderr) == (0, 'dropped policy "nightly" of app "myapp"\n')
+
+
+def test_every_option_is_an_option(command: Command) -> None:
+    text = " ".join(command("policy", "set", "--help").stdout.split())
+    for name, option in POLICY_OPTIONS.items():
+        assert option.help in text
+        assert flag(name) in text
+    assert "--disabled" in text
+    assert "--no-jobs" not in text, "it is off unless named"
+
+
+def test_disabled(command: Command, filled: str) -> None:
+    policy = command.json("policy", "set", filled, "p", *ALL, "--every", "1 day", "--disabled")
+    assert policy["enabled"] is False
+    assert command("run-due").stderr == "nothing is due\n"
+    assert "jobs\t2\n" in command("policy", "run", filled, "p").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["set", "myapp", "p"], "hint: "),
+        (["set", "myapp", "p", "--jobs"], "hint: "),
+        (["set", "myapp", "p", "--signals", "--max-percent", "0"], "max_percent"),
+        (["set", "myapp", "it's", "--signals"], "hint: "),
+        (["run", "myapp", 'a "b"'], "unknown policy: 'a \"b\"'"),
+        (["drop", "myapp", "none"], "known"),
+        (["run", "elsewhere", "p"], "unknown app"),
+        (["schedule", "myapp", "known", "0 3 * * *"], "run_due"),
+    ],
+    ids=str,
+)
+def test_refused(command: Command, filled: str, arguments: list[str], words: str) -> None:
+    command("policy", "set", filled, "known", "--signals")
+    done = command("policy", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["policy", "set"],
+        ["policy", "set", "myapp"],
+        ["policy", "set", "--all-apps"],
+        ["policy", "run", "myapp", "p", "--all-apps"],
+        ["policy", "schedule", "myapp", "p"],
+        ["policy", "schedule", "myapp", "p", "0 3 * * *", "--all-apps"],
+        ["grant", "myapp"],
+        ["prune", "myapp", "--all-apps"],
+        ["status", "myapp", "--all-apps"],
+        ["doctor", "--fail-on", "anything"],
+    ],
+    ids=" ".join,
+)
+def test_usage(command: Command, arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: hotmesh-dba" in done.stderr
+
+
+def test_the_fuse(command: Command, conn: Connection, filled: str) -> None:
+    backlog(conn, 100)
+    conn.execute("ANALYZE")
+    command("policy", "set", filled, "p", "--jobs", "--expire", "7 days", "--max-percent", "1")
+    done = command("policy", "run", filled, "p")
+    assert done.returncode == 1
+    assert "force => true" in done.stderr
+    assert count(conn, "jobs") == 105
+    done = command("policy", "run", filled, "p", "--force", "-j", "2")
+    assert (done.returncode, "jobs\t102\n" in done.stdout) == (0, True)
+
+
+def test_strict(command: Command, filled: str) -> None:
+    command("policy", "set", filled, "p", *ALL, "--max-rows", "1")
+    assert command("policy", "run", filled, "p").returncode == 0
+    assert command("policy", "run", filled, "p", "--strict").returncode == 3
+    assert command("prune", filled, "--max-rows", "1", "--strict").returncode == 3
+    assert command("prune", filled, "--strict").returncode == 0
+
+
+def test_a_policy_asks_too(command: Command, conn: Connection, filled: str) -> None:
+    command("policy", "set", filled, "p", *ALL, "--every", "1 day")
+    for arguments, question in (
+        (["policy", "run", filled, "p"], "Delete it? [y/N] "),
+        (["run-due"], "Run those of them whose time has come? [y/N] "),
+    ):
+        with Terminal(command, *arguments) as terminal:
+            terminal.until(question)
+            terminal.type(b"n\r")
+            assert terminal.end() == 1
+    assert states(conn) == []
+
+
+def test_run_due_where_one_fails(command: Command, conn: Connection, filled: str) -> None:
+    command("policy", "set", filled, "a", "--jobs", "--expire", "1 day", "--every", "1 day")
+    command("policy", "set", filled, "b", "--signals", "--every", "1 day", "--max-percent", "100")
+    conn.execute("ALTER TABLE hotmesh_dba.policy DISABLE ROW LEVEL SECURITY")
+    conn.execute("UPDATE hotmesh_dba.policy SET max_percent = 0.001 WHERE name = 'a'")
+    backlog(conn, 10)
+    conn.execute("ANALYZE")
+    done = command("run-due", "--json")
+    assert done.returncode == 1
+    result = json.loads(done.stdout)
+    assert {(run["policy"], run["state"]) for run in result["runs"]} == {
+        ("a", "failed"),
+        ("b", "completed"),
+    }
+    assert '"level": "error"' in done.stderr
+
+
+def test_all_apps(command: Command, conn: Connection, app: NewApp, filled: str) -> None:
+    app("zebra")
+    for arguments in (["deploy"], ["prune", "--no-signals"], ["policy", "set", "p", "--signals"]):
+        assert command(*arguments, "--all-apps").returncode == 0
+    assert [row["app"] for row in cells(command("policy", "list"))] == [filled, "zebra"]
+    rows = cells(command("prune", "--all-apps", "--dry-run"))
+    assert {(row["app"], row["rows"]) for row in rows if row["kind"] == "signals"} == {
+        (filled, "1"),
+        ("zebra", "0"),
+    }
+    conn.execute("SELECT hotmesh_dba.drop_policy('zebra', 'p')")
+    done = command("policy", "run", "p", "--all-apps")
+    assert done.returncode == 1, "zebra has none"
+    assert "unknown policy: 'p'" in done.stderr
+    assert ("myapp\tsignals\t1\n" in done.stdout) is True
+    assert command("policy", "drop", "p", "--all-apps").returncode == 1
+    assert command("policy", "list").stderr == "no policies\n"
+
+
+def test_the_worst_of_all_apps(
+    command: Command, connect: Connect, app: NewApp, filled: str
+) -> None:
+    app("zebra")
+    command("deploy", "--all-apps")
+    holder = connect(autocommit=False)
+    holder.execute("SELECT FROM myapp.jobs WHERE key = 'expired-book' FOR UPDATE")
+    assert command("prune", "--all-apps").returncode == 3, "rows of one are locked"
+    holder.execute("LOCK TABLE zebra.jobs IN ACCESS EXCLUSIVE MODE")
+    done = command("undeploy", "--all-apps")
+    assert done.returncode == 4
+    assert "dropped\t" in done.stdout
+
+
+def test_rights(command: Command, dba: DBA, filled: str, role: NewRole) -> None:
+    pruner = role("pruner")
+    command("deploy", filled)
+    done = command("grant", filled, pruner)
+    assert done.returncode == 0
+    assert all(line.startswith("GRANT ") for line in done.stdout.splitlines())
+    revoked = command("revoke", pruner, "--all-apps")
+    assert all("REVOKE " in line for line in revoked.stdout.splitlines())
+    none = command("grant", filled, "nobody_there")
+    assert (none.returncode, "unknown role" in none.stderr) == (1, True)
+
+
+def test_status(command: Command, app: NewApp, filled: str) -> None:
+    app("zebra")
+    command("policy", "set", filled, "p", *ALL)
+    apps, tables = command("status").stdout.split("\n\n")
+    assert [line.split("\t")[0] for line in apps.splitlines()] == ["schema", filled, "zebra"]
+    header, *rows = (line.split("\t") for line in tables.splitlines())
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    [jobs] = [row for row in found if (row["app"], row["table"]) == (filled, "jobs")]
+    assert (jobs["policy"], jobs["due"]) == ("p", "2")
+    one = command.json("status", "zebra")
+    assert {row["app"] for row in one["backlog"]} == {"zebra"}
+    assert [found["schema"] for found in one["apps"]] == ["zebra"]
+
+
+def test_doctor(command: Command, conn: Connection, filled: str) -> None:
+    command("deploy", filled)
+    assert command("doctor").returncode == 0
+    conn.execute("CREATE FUNCTION myapp.prune(text) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    done = command("doctor")
+    assert done.returncode == 5
+    bad = [row for row in cells(done) if row["status"] == "problem"]
+    assert bad
+    assert {row["app"] for row in bad} == {filled}
+    assert all(row["hint"] for row in bad)
+    with Terminal(command, "doctor", COLUMNS="80") as terminal:
+        assert terminal.end() == 5
+    assert "problem myapp: wrapper" in terminal.shown
+    assert max(map(len, terminal.shown.splitlines())) <= 80
+
+
+def test_doctor_fails_on_warnings_where_told(
+    command: Command, conn: Connection, filled: str
+) -> None:
+    command("deploy", filled)
+    conn.execute("ALTER TABLE myapp.jobs_part_3 SET (autovacuum_enabled = false)")
+    statuses = {check["status"] for check in command.json("doctor")}
+    assert "warning" in statuses
+    assert "problem" not in statuses
+    assert command("doctor").returncode == 0
+    assert command("doctor", "--fail-on", "warning").returncode == 5
