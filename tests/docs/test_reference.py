@@ -7,6 +7,7 @@ import re
 import hotmesh_dba
 from tests.docs.reference import DOCS, client, command, pages, stale
 from tests.support.installation import CHECKOUT
+from tests.support.layout import create_app
 from tests.support.server import Connection
 
 
@@ -58,6 +59,15 @@ def test_every_setting_is_documented() -> None:
     settings -= {"way", "routines_before"}  # the tests' own, and an update's
     assert len(settings) == 3
     assert [name for name in settings if f"`hotmesh_dba.{name}`" not in sql_page()] == []
+
+
+def test_every_check_of_doctor_is_explained(conn: Connection) -> None:
+    create_app(conn, "myapp")
+    checks = {name for (name,) in conn.execute("SELECT check_name FROM hotmesh_dba.doctor()")}
+    assert len(checks) > 15
+    section = (DOCS / "operations.md").read_text().split("\n## Watching\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == checks
 
 
 def test_everything_that_the_package_exports_is_documented() -> None:
