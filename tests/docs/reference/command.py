@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,36 +56,8 @@ VARIABLES = {
 COMPLETION = """`hotmesh-dba --install-completion` sets up completion for bash, zsh, fish and
 PowerShell; `--show-completion` prints it."""
 
-JSON = """With `--json` stdout is one JSON document: what the client returns, field by field
-([python.md](python.md#what-is-returned)). Times are ISO 8601; durations are seconds, but the
-windows and intervals of a policy are text. New fields may be added; none is renamed or taken
-away before 2.0. On stderr stands a JSON object a line, with `level` (`warning`, `error`) and
-`message`; an error also has `error` (the Python class), `sqlstate`, `detail`, `hint` and
-`exit_code`."""
-
-DOCUMENTS = {
-    "deploy, undeploy": "list of Action",
-    "apps": "list of App",
-    "status": '`{"apps": ` list of App`, "backlog": ` list of Backlog`}`',
-    "prune, policy run": "RunResult; with `--vacuum` and `vacuumed`, the names of the tables",
-    "prune --single-transaction": "PruneResult",
-    "prune --dry-run, policy run --dry-run": "Preview",
-    "run-due": "RunResult; with `--vacuum` and `vacuumed`, the names of the tables by app",
-    "runs": "list of Run",
-    "runs --active": "list of ActiveRun",
-    "doctor": "list of Check",
-    "policy set": "Policy",
-    "policy list": "list of Policy",
-    "policy drop": '`{"app": …, "policy": …}`',
-    "policy schedule, policy unschedule": "Scheduled",
-    "grant, revoke": "list of the statements",
-    "extension status": "Installation, and `files`, the paths of this package's files",
-    "extension install": "list of the paths written",
-    "extension sql": '`{"format": …, "version": …, "sql": …}`',
-}
-
-JSON_OF_ALL = """With `--all-apps` it is a list of `{"app": …, "result": …, "error": …,
-"exit_code": …}`, the result as above, or null."""
+JSON = """With `--json` stdout is one JSON document, and every line of stderr an object of its own:
+[json.md](json.md)."""
 
 
 def page() -> str:
@@ -108,24 +79,7 @@ def page() -> str:
         COMPLETION,
         "## JSON",
         JSON,
-        md.table(
-            ["command", ""], [[_coded(name), _linked(what)] for name, what in DOCUMENTS.items()]
-        ),
-        JSON_OF_ALL,
         *parts,
-    )
-
-
-def _coded(names: str) -> str:
-    return ", ".join(f"`{name}`" for name in names.split(", "))
-
-
-def _linked(words: str) -> str:
-    """Return words in which each class of the client leads to its fields."""
-    return re.sub(
-        r"\b(?:[A-Z][a-z]+)+\b",
-        lambda match: f"[{match[0]}](python.md#{match[0].lower()})",
-        words,
     )
 
 
