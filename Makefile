@@ -31,7 +31,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test bench bench-quick lint dist
+.PHONY: all install build check-built demo test bench bench-quick docs lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -57,11 +57,16 @@ bench: .venv/.dev check-built
 bench-quick: .venv/.dev check-built
 	$(TEST_SERVER) $(BIN)/python -m bench --quick
 
+# The pages of docs/ that are made from what they describe.
+docs: .venv/.dev check-built
+	$(BIN)/python -m tests.docs.reference
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python sql/build.py --check
+	$(BIN)/python -m tests.docs.reference --check
 
 .venv/bin/python:
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
