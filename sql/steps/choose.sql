@@ -103,7 +103,7 @@ BEGIN
 END
 $$;
 
--- The strip: no index holds the jobs that are due and no others, so they are looked for once, and taken in slices.
+-- The strip: no index has its jobs in an order that a mark could go along, so they are looked for once, and taken in slices.
 CREATE OR REPLACE FUNCTION hotmesh_dba._fill_queue(lane hotmesh_dba._lane, max_jobs bigint) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
