@@ -917,45 +917,62 @@ $$;
 -- where Citus keeps the leaves elsewhere, the step works on the parent, by key.
 
 CREATE FUNCTION hotmesh_dba._may_lock(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     -- Under row-level security locking wants a policy for UPDATE as well.
-    SELECT has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation)
+    RETURN has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation);
+END
 $$;
 
--- Would a DELETE or UPDATE of the parent fire statement triggers, which one of a leaf does not?
-CREATE FUNCTION hotmesh_dba._has_statement_trigger(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+-- Has a DELETE or UPDATE of this very table an effect of its own (statement triggers, rules), which one of its parent, or
+-- of a leaf of it, has not?
+CREATE FUNCTION hotmesh_dba._minds_statements(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_trigger t
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_trigger t
                    WHERE t.tgrelid = relation AND t.tgenabled <> 'D'
                      AND t.tgtype & 1 = 0 AND t.tgtype & (8 | 16) > 0)   -- not FOR EACH ROW; DELETE or UPDATE
+        OR EXISTS (SELECT FROM pg_rewrite r
+                   WHERE r.ev_class = relation AND r.ev_enabled <> 'D' AND r.ev_type IN ('2', '4'));     -- UPDATE, DELETE
+END
 $$;
 
 -- May this role do on the leaf what it may do on the parent, with the same effect?
 CREATE FUNCTION hotmesh_dba._is_like_parent(leaf regclass, parent regclass, step_name text) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT leaf = parent
+BEGIN
+    RETURN leaf = parent
         OR has_table_privilege(leaf, 'SELECT')
        AND CASE WHEN step_name = 'strip' THEN has_column_privilege(leaf, 'pruned_at', 'UPDATE')
                 ELSE has_table_privilege(leaf, 'DELETE') END
        AND hotmesh_dba._may_lock(leaf) >= hotmesh_dba._may_lock(parent)
        AND NOT row_security_active(parent) AND NOT row_security_active(leaf)
+       AND NOT hotmesh_dba._minds_statements(parent) AND NOT hotmesh_dba._minds_statements(leaf);
+END
 $$;
 
--- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours.
+-- Which rows of a table partitioned by HASH a partition has. Not by pg_get_expr: it waits for whoever has locked the table.
+CREATE FUNCTION hotmesh_dba._remainder(partition_bound text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT substring(partition_bound FROM ':strategy h .*(:modulus [0-9]+ :remainder [0-9]+)') $$;
+
+-- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours. The
+-- remainder says something about rows only where the leaf is a partition of the root itself.
 CREATE FUNCTION hotmesh_dba._leaves(root regclass)
 RETURNS TABLE (leaf regclass, number int, remainder text, is_plain boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.relation, (row_number() OVER (ORDER BY t.relation::oid))::int - 1,
-           -- Not by pg_get_expr: it waits for whoever has locked the table.
-           substring(c.relpartbound::text FROM ':strategy h .*(:modulus \d+ :remainder \d+)'),
+           CASE WHEN EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = t.relation AND h.inhparent = root)
+                THEN hotmesh_dba._remainder(c.relpartbound::text) END,
            c.relkind = 'r'
     FROM hotmesh_dba._tree(root) t (relation)
     JOIN pg_class c ON c.oid = t.relation AND c.relkind <> 'p'
@@ -984,7 +1001,6 @@ AS $$
     FROM hotmesh_dba._leaves(step.attributes) l
     WHERE l.is_plain AND l.remainder IS NOT NULL
       AND hotmesh_dba._hash_alike(step.relation, step.attributes)
-      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
       AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
 $$;
 
@@ -1016,7 +1032,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT hotmesh_dba._forced_way() IS DISTINCT FROM 'keys'
-       AND NOT hotmesh_dba._has_statement_trigger(step.relation)
+       AND NOT hotmesh_dba._minds_statements(step.relation)
        AND NOT hotmesh_dba._is_distributed(step.relation)
        AND coalesce((SELECT bool_and(l.is_plain AND hotmesh_dba._is_like_parent(l.leaf, step.relation, step.name))
                      FROM hotmesh_dba._leaves(step.relation) l), false)
@@ -1046,6 +1062,77 @@ AS $$
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
     FROM place p
     ORDER BY p.number
+$$;
+
+-- Still a part of that table? One that was detached since is no longer the app's: somebody keeps it.
+-- (pg_partition_ancestors knows what was committed last in any isolation; it knows only partitions.)
+CREATE FUNCTION hotmesh_dba._is_part_of(relation regclass, root regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN relation = root
+        OR root IN (SELECT p FROM pg_partition_ancestors(relation) p)
+        OR (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = root)
+       AND relation IN (SELECT t FROM hotmesh_dba._tree(root) t);
+END
+$$;
+
+-- Do all attributes of the lane's jobs still stand where it was planned, and may that leaf be worked in?
+CREATE FUNCTION hotmesh_dba._attributes_stand(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (lane).attributes = ((lane).step).attributes
+        OR (SELECT count(*) = 2 AND count(DISTINCT hotmesh_dba._remainder(c.relpartbound::text)) = 1
+            FROM pg_inherits h
+            JOIN pg_class c ON c.oid = h.inhrelid
+            WHERE NOT h.inhdetachpending
+              AND (h.inhrelid = (lane).relation AND h.inhparent = ((lane).step).relation
+                   OR h.inhrelid = (lane).attributes AND h.inhparent = ((lane).step).attributes))
+       AND hotmesh_dba._is_like_parent((lane).attributes, ((lane).step).attributes, 'attributes');
+END
+$$;
+
+-- The lane as it may go on: rights, policies, triggers, rules and leaves may have changed since it was planned. Where its
+-- leaf may not be worked in any more, it goes through the parent.
+CREATE FUNCTION hotmesh_dba._renewed(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name) THEN
+        lane.relation := ((lane).step).relation;
+        lane.attributes := ((lane).step).attributes;
+        lane.is_leaf := false;
+        lane.way := NULL;
+        lane.next_tid := '(0,0)';
+        lane.next_mark := '-infinity';
+        lane.queue := NULL;
+    ELSIF NOT hotmesh_dba._attributes_stand(lane) THEN
+        lane.attributes := ((lane).step).attributes;
+    END IF;
+    lane.may_lock := ((lane).step).name = 'strip' OR hotmesh_dba._may_lock((lane).relation);
+    RETURN lane;
+END
+$$;
+
+-- Asked behind a statement, whose locks by now keep its tables as they are: if it waited for whoever changed them, it is
+-- undone, and the lane renewed; where the role has lost a right to the table itself, the step fails.
+CREATE FUNCTION hotmesh_dba._check_stands(lane hotmesh_dba._lane) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    IF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+       OR NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name)
+       OR NOT hotmesh_dba._attributes_stand(lane)
+    THEN
+        RAISE lock_not_available USING MESSAGE = format('table %s has changed', (lane).relation);
+    END IF;
+END
 $$;
 
 -- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies
@@ -1097,14 +1184,15 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT step.attributes IS NOT NULL $$;
 
--- Jobs are told apart by id; other rows by ctid, on a leaf alone. $4 is the lane's skip, which is mostly empty.
+-- Jobs are told apart by id; other rows by ctid, in a leaf alone. $4 is the lane's skip, which is mostly empty.
 CREATE FUNCTION hotmesh_dba._not_skipped(lane hotmesh_dba._lane) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN cardinality(lane.skip) = 0 THEN ''
                 WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'AND t.id <> ALL ($4::uuid[])'
-                ELSE 'AND t.ctid <> ALL ($4::tid[])' END
+                WHEN lane.is_leaf THEN 'AND t.ctid <> ALL ($4::tid[])'
+                ELSE '' END
 $$;
 
 CREATE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, position_and_order text) RETURNS text
@@ -1544,6 +1632,7 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.ctid > $3 AND t.ctid < $4 AND %s', (lane).relation, ((lane).step).row_filter)
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
+    PERFORM hotmesh_dba._check_stands(lane);
     -- The sample may have seen emptier pages.
     lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
     lane.next_tid := hotmesh_dba._page_start(v_until);
@@ -1781,7 +1870,7 @@ BEGIN
     IF v_marked < cardinality(job_ids) THEN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not marked', cardinality(job_ids) - v_marked, cardinality(job_ids)),
-                  DETAIL = 'A trigger or a policy kept them from it.';
+                  DETAIL = 'A trigger, a rule or a policy kept them from it.';
     END IF;
     RETURN ROW(v_marked, v_attributes, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
@@ -1805,6 +1894,7 @@ BEGIN
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    PERFORM hotmesh_dba._check_stands(lane);
     IF (lane).triggers_off THEN
         -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
         PERFORM hotmesh_dba._check_fast_path((lane).step);
@@ -1836,6 +1926,7 @@ BEGIN
     BEGIN
         RETURN hotmesh_dba._take_all(lane, ids, tids);
     EXCEPTION WHEN OTHERS THEN
+        PERFORM hotmesh_dba._check_stands(lane);    -- a right that is gone from a leaf is no error while the parent has it
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
@@ -1874,15 +1965,6 @@ $$;
 
 -- sql/steps/run.sql
 
--- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
-CREATE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT lane.relation = (lane.step).relation
-        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
-$$;
-
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -1890,18 +1972,22 @@ RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
 BEGIN
-    IF NOT hotmesh_dba._is_there(lane) THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
-    END IF;
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
+    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+        RETURN v_nothing;
     END IF;
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    lane := hotmesh_dba._renewed(lane);
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
+    v_nothing.lane := lane;
     IF (lane).due = 0 THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+        RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
     ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
@@ -2917,7 +3003,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c_bound CONSTANT bigint := 1000;
-    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_left  bigint := CASE WHEN hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+                           THEN hotmesh_dba._look_again(lane, c_bound) ELSE 0 END;
     v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
     IF (lane).sweeps AND v_left > 0 THEN

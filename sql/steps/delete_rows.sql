@@ -21,6 +21,7 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.ctid > $3 AND t.ctid < $4 AND %s', (lane).relation, ((lane).step).row_filter)
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
+    PERFORM hotmesh_dba._check_stands(lane);
     -- The sample may have seen emptier pages.
     lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
     lane.next_tid := hotmesh_dba._page_start(v_until);

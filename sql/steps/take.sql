@@ -14,6 +14,7 @@ BEGIN
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    PERFORM hotmesh_dba._check_stands(lane);
     IF (lane).triggers_off THEN
         -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
         PERFORM hotmesh_dba._check_fast_path((lane).step);
@@ -45,6 +46,7 @@ BEGIN
     BEGIN
         RETURN hotmesh_dba._take_all(lane, ids, tids);
     EXCEPTION WHEN OTHERS THEN
+        PERFORM hotmesh_dba._check_stands(lane);    -- a right that is gone from a leaf is no error while the parent has it
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
             RAISE;
         END IF;
