@@ -95,7 +95,7 @@ AS $$
     SELECT i.indexrelid::regclass
     FROM pg_index i
     WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree [(]pruned_at[)].* WHERE [(]pruned_at IS NULL[)]$'
     LIMIT 1
 $$;
 

@@ -52,12 +52,13 @@ BEGIN
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
+    -- By marks, a batch that took nothing and came no further would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip'
+       AND (v_choice.lane).next_mark = (lane).next_mark;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
     v_outcome.lane := lane;
-    -- By marks, a batch that took nothing would be chosen again for ever.
-    v_outcome.finished := v_choice.finished
-        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
     RETURN v_outcome;
 END
 $$;
