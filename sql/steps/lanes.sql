@@ -170,7 +170,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (lane).attributes = ((lane).step).attributes
+    RETURN (lane).attributes IS NOT DISTINCT FROM ((lane).step).attributes
         OR (SELECT count(*) = 2 AND count(DISTINCT hotmesh_dba._remainder(c.relpartbound::text)) = 1
             FROM pg_inherits h
             JOIN pg_class c ON c.oid = h.inhrelid
