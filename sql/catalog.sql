@@ -59,9 +59,12 @@ AS $$ SELECT e.oid FROM pg_extension e WHERE e.extname = 'hotmesh_dba' $$;
 -- an interrupted pg_restore that left the foreign key's triggers disabled (seen: every attribute an orphan).
 CREATE OR REPLACE FUNCTION hotmesh_dba._cascade_is_intact(jobs regclass, attributes regclass)
 RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_intact boolean;
+BEGIN
     WITH RECURSIVE fk AS (
         SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
         FROM pg_constraint c
@@ -76,7 +79,10 @@ AS $$
        AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
        AND NOT EXISTS (SELECT FROM pg_trigger t
                        WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
-    FROM fk
+    INTO v_intact
+    FROM fk;
+    RETURN v_intact;
+END
 $$;
 
 -- The indexes that the strip wants on an app's jobs, in the order in which deploy makes them: HotMesh's own, and one of
@@ -88,9 +94,9 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     VALUES ('pruned_at', '(pruned_at) WHERE pruned_at IS NULL',
-            ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'),
+            ' USING btree [(]pruned_at[)].* WHERE [(]pruned_at IS NULL[)]$'),
            ('unstripped', '(id) WHERE status = 0 AND is_live AND pruned_at IS NULL',
-            ' USING btree \(id\).* WHERE \(\(status = 0\) AND is_live AND \(pruned_at IS NULL\)\)$')
+            ' USING btree [(]id[)].* WHERE [(][(]status = 0[)] AND is_live AND [(]pruned_at IS NULL[)][)]$')
 $$;
 
 -- The index of that kind of a table, whatever its name; one that is not valid is a build that was broken off, or one on

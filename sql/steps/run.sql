@@ -1,12 +1,3 @@
--- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT lane.relation = (lane.step).relation
-        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
-$$;
-
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -14,18 +5,22 @@ RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
 BEGIN
-    IF NOT hotmesh_dba._is_there(lane) THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
-    END IF;
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
+    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+        RETURN v_nothing;
     END IF;
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    lane := hotmesh_dba._renewed(lane);
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
+    v_nothing.lane := lane;
     IF (lane).due = 0 THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+        RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
     ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
@@ -57,13 +52,14 @@ BEGIN
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
+    -- By marks, a batch that took nothing and came no further would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip'
+       AND (v_choice.lane).next_mark = (lane).next_mark;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
     lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
-    -- By marks, a batch that took nothing would be chosen again for ever.
-    v_outcome.finished := v_choice.finished
-        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
     RETURN v_outcome;
 END
 $$;

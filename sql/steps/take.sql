@@ -14,6 +14,7 @@ BEGIN
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    PERFORM hotmesh_dba._check_stands(lane);
     IF (lane).triggers_off THEN
         -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
         PERFORM hotmesh_dba._check_fast_path((lane).step);
@@ -51,6 +52,7 @@ BEGIN
         END IF;
         RETURN v_outcome;
     EXCEPTION WHEN OTHERS OR assert_failure THEN
+        PERFORM hotmesh_dba._check_stands(lane);    -- a right that is gone from a leaf is no error while the parent has it
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
            OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;
