@@ -1864,8 +1864,9 @@ $$;
 
 -- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
 -- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
--- RETURNING is asked for only where triggers are off: a rule would refuse it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
+-- RETURNING is asked for only where triggers are off: a rule would refuse it. Chosen by their ids; or, where job_ids is NULL,
+-- all that are due on the pages between the two of a window.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[], page_window tid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1876,7 +1877,9 @@ AS $$
 DECLARE
     v_before bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
     -- The filter once more: a job that was not locked may have changed since it was chosen.
-    v_delete text := format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', (lane).relation, ((lane).step).row_filter);
+    v_delete text := format('DELETE FROM %s t WHERE %s AND %s', (lane).relation,
+                            CASE WHEN job_ids IS NOT NULL THEN 't.id = ANY ($3)' ELSE 't.ctid > $4 AND t.ctid < $5' END,
+                            ((lane).step).row_filter);
     v_gone   uuid[];
     v_taken  bigint;
 BEGIN
@@ -1888,11 +1891,11 @@ BEGIN
     IF (lane).triggers_off THEN
         EXECUTE format('WITH gone AS (%s RETURNING t.id) SELECT array_agg(g.id) FROM gone g', v_delete)
             INTO v_gone
-            USING ((lane).step).before, ((lane).step).entity_list, job_ids;
+            USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
         v_taken := coalesce(cardinality(v_gone), 0);
         PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
     ELSE
-        EXECUTE v_delete USING ((lane).step).before, ((lane).step).entity_list, job_ids;
+        EXECUTE v_delete USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
         GET DIAGNOSTICS v_taken = ROW_COUNT;
         IF (lane).by_hand THEN
             PERFORM hotmesh_dba._check_all_gone((lane).step, cardinality(job_ids), v_taken);
@@ -1940,8 +1943,9 @@ $$;
 
 -- sql/steps/take.sql
 
--- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
+-- Removes the chosen rows, whatever their kind: jobs by their ids or in a window of pages, others by their ctids.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[], page_window tid[] DEFAULT NULL)
+RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1952,7 +1956,7 @@ DECLARE
 BEGIN
     v_outcome := CASE
         WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
-        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids, page_window)
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
@@ -2038,6 +2042,40 @@ $$;
 
 -- sql/steps/run.sql
 
+-- May all that is due on so many pages be taken at once, with nothing chosen before? Of jobs only where they lie densely
+-- (elsewhere nobody could tell how many there will be), and where behind the DELETE the catalogues say whether the cascade
+-- was there.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_take_pages(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (lane).way = 'blocks' AND NOT (lane).careful
+       AND (NOT hotmesh_dba._is_of_jobs((lane).step)
+            OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
+           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
+END
+$$;
+
+-- All due jobs of so many pages (NULL: to the end).
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(v_until);
+    v_outcome.lane := lane;
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
+$$;
+
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -2047,6 +2085,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
+    v_pages   bigint;
 BEGIN
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
@@ -2063,10 +2102,11 @@ BEGIN
         RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND hotmesh_dba._may_take_pages(lane) THEN
+        v_pages := CASE WHEN max_rows IS NOT NULL THEN greatest(1, max_rows / (lane).per_page) END;
         BEGIN
-            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
-                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+            RETURN CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_window_of_jobs(lane, v_pages)
+                        ELSE hotmesh_dba._delete_window(lane, v_pages) END;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;

@@ -90,8 +90,9 @@ $$;
 
 -- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
 -- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
--- RETURNING is asked for only where triggers are off: a rule would refuse it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
+-- RETURNING is asked for only where triggers are off: a rule would refuse it. Chosen by their ids; or, where job_ids is NULL,
+-- all that are due on the pages between the two of a window.
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[], page_window tid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -102,7 +103,9 @@ AS $$
 DECLARE
     v_before bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
     -- The filter once more: a job that was not locked may have changed since it was chosen.
-    v_delete text := format('DELETE FROM %s t WHERE t.id = ANY ($3) AND %s', (lane).relation, ((lane).step).row_filter);
+    v_delete text := format('DELETE FROM %s t WHERE %s AND %s', (lane).relation,
+                            CASE WHEN job_ids IS NOT NULL THEN 't.id = ANY ($3)' ELSE 't.ctid > $4 AND t.ctid < $5' END,
+                            ((lane).step).row_filter);
     v_gone   uuid[];
     v_taken  bigint;
 BEGIN
@@ -114,11 +117,11 @@ BEGIN
     IF (lane).triggers_off THEN
         EXECUTE format('WITH gone AS (%s RETURNING t.id) SELECT array_agg(g.id) FROM gone g', v_delete)
             INTO v_gone
-            USING ((lane).step).before, ((lane).step).entity_list, job_ids;
+            USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
         v_taken := coalesce(cardinality(v_gone), 0);
         PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
     ELSE
-        EXECUTE v_delete USING ((lane).step).before, ((lane).step).entity_list, job_ids;
+        EXECUTE v_delete USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
         GET DIAGNOSTICS v_taken = ROW_COUNT;
         IF (lane).by_hand THEN
             PERFORM hotmesh_dba._check_all_gone((lane).step, cardinality(job_ids), v_taken);

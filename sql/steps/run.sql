@@ -1,3 +1,37 @@
+-- May all that is due on so many pages be taken at once, with nothing chosen before? Of jobs only where they lie densely
+-- (elsewhere nobody could tell how many there will be), and where behind the DELETE the catalogues say whether the cascade
+-- was there.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_take_pages(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (lane).way = 'blocks' AND NOT (lane).careful
+       AND (NOT hotmesh_dba._is_of_jobs((lane).step)
+            OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
+           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
+END
+$$;
+
+-- All due jobs of so many pages (NULL: to the end).
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(v_until);
+    v_outcome.lane := lane;
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
+$$;
+
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
 -- whole_pages: rows may be taken page by page, bounded only by the pages that can hold so many.
 CREATE OR REPLACE FUNCTION hotmesh_dba._run_batch(lane hotmesh_dba._lane, max_rows bigint, whole_pages boolean)
@@ -7,6 +41,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
+    v_pages   bigint;
 BEGIN
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
@@ -23,10 +58,11 @@ BEGIN
         RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND hotmesh_dba._may_take_pages(lane) THEN
+        v_pages := CASE WHEN max_rows IS NOT NULL THEN greatest(1, max_rows / (lane).per_page) END;
         BEGIN
-            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
-                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+            RETURN CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_window_of_jobs(lane, v_pages)
+                        ELSE hotmesh_dba._delete_window(lane, v_pages) END;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
