@@ -323,25 +323,24 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_intact boolean;
+    v_keys  oid[];      -- those of one level: the table's, its partitions', theirs
+    v_all   oid[] := '{}';
+    v_sound boolean;
 BEGIN
-    WITH RECURSIVE fk AS (
-        SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
+    SELECT array_agg(c.oid), count(*) = 1 AND bool_and(c.confdeltype = 'c' AND c.convalidated)
+    INTO v_keys, v_sound
+    FROM pg_constraint c
+    WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0;
+    WHILE v_sound AND v_keys IS NOT NULL LOOP
+        v_all := v_all || v_keys;
+        SELECT array_agg(c.oid), coalesce(bool_and(c.confdeltype = 'c' AND c.convalidated), true)
+        INTO v_keys, v_sound
         FROM pg_constraint c
-        WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0
-        UNION ALL
-        SELECT c.oid, c.confdeltype, c.convalidated, false
-        FROM pg_constraint c
-        JOIN fk ON c.conparentid = fk.oid
-    )
-    SELECT current_setting('session_replication_role') <> 'replica'
-       AND count(*) FILTER (WHERE fk.is_root) = 1
-       AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
-       AND NOT EXISTS (SELECT FROM pg_trigger t
-                       WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
-    INTO v_intact
-    FROM fk;
-    RETURN v_intact;
+        WHERE c.conparentid = ANY (v_keys);
+    END LOOP;
+    RETURN v_sound
+       AND current_setting('session_replication_role') <> 'replica'
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = ANY (v_all) AND t.tgenabled NOT IN ('O', 'A'));
 END
 $$;
 
@@ -1124,6 +1123,19 @@ BEGIN
 END
 $$;
 
+-- Which rows of a table one of its own partitions has; NULL where that is not by HASH, or it is none.
+CREATE FUNCTION hotmesh_dba._remainder_of(partition regclass, parent regclass) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT hotmesh_dba._remainder(c.relpartbound::text)
+            FROM pg_inherits h
+            JOIN pg_class c ON c.oid = h.inhrelid
+            WHERE h.inhrelid = partition AND h.inhparent = parent AND NOT h.inhdetachpending);
+END
+$$;
+
 -- Do all attributes of the lane's jobs still stand where it was planned, and may that leaf be worked in?
 CREATE FUNCTION hotmesh_dba._attributes_stand(lane hotmesh_dba._lane) RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -1131,12 +1143,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN (lane).attributes IS NOT DISTINCT FROM ((lane).step).attributes
-        OR (SELECT count(*) = 2 AND count(DISTINCT hotmesh_dba._remainder(c.relpartbound::text)) = 1
-            FROM pg_inherits h
-            JOIN pg_class c ON c.oid = h.inhrelid
-            WHERE NOT h.inhdetachpending
-              AND (h.inhrelid = (lane).relation AND h.inhparent = ((lane).step).relation
-                   OR h.inhrelid = (lane).attributes AND h.inhparent = ((lane).step).attributes))
+        OR coalesce(hotmesh_dba._remainder_of((lane).relation, ((lane).step).relation)
+                    = hotmesh_dba._remainder_of((lane).attributes, ((lane).step).attributes), false)
        AND hotmesh_dba._is_like_parent((lane).attributes, ((lane).step).attributes, 'attributes');
 END
 $$;
@@ -1164,8 +1172,8 @@ BEGIN
 END
 $$;
 
--- Asked behind a statement, whose locks by now keep its tables as they are: if it waited for whoever changed them, it is
--- undone, and the lane renewed; where the role has lost a right to the table itself, the step fails.
+-- Asked behind a statement, whose locks by now keep its tables as they are: where they were changed before, it is undone,
+-- gives way as to a lock, and the lane is renewed; where the role has lost a right to the table itself, the step fails.
 CREATE FUNCTION hotmesh_dba._check_stands(lane hotmesh_dba._lane) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -1889,8 +1897,8 @@ BEGIN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not deleted', chosen - gone, chosen),
                   DETAIL = 'A trigger, a rule or a policy kept them from it, and without their attributes they must not stay.',
-                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;',
-                                step.relation);
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger'
+                                ' WHERE tgrelid = %L::regclass;', step.relation);
     END IF;
 END
 $$;
@@ -2126,7 +2134,9 @@ BEGIN
         RETURN v_nothing;
     END IF;
     PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
-    lane := hotmesh_dba._renewed(lane);
+    IF (lane).careful THEN
+        lane := hotmesh_dba._renewed(lane);     -- it has given way before, perhaps since its table has changed
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;

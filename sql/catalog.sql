@@ -63,25 +63,24 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_intact boolean;
+    v_keys  oid[];      -- those of one level: the table's, its partitions', theirs
+    v_all   oid[] := '{}';
+    v_sound boolean;
 BEGIN
-    WITH RECURSIVE fk AS (
-        SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
+    SELECT array_agg(c.oid), count(*) = 1 AND bool_and(c.confdeltype = 'c' AND c.convalidated)
+    INTO v_keys, v_sound
+    FROM pg_constraint c
+    WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0;
+    WHILE v_sound AND v_keys IS NOT NULL LOOP
+        v_all := v_all || v_keys;
+        SELECT array_agg(c.oid), coalesce(bool_and(c.confdeltype = 'c' AND c.convalidated), true)
+        INTO v_keys, v_sound
         FROM pg_constraint c
-        WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0
-        UNION ALL
-        SELECT c.oid, c.confdeltype, c.convalidated, false
-        FROM pg_constraint c
-        JOIN fk ON c.conparentid = fk.oid
-    )
-    SELECT current_setting('session_replication_role') <> 'replica'
-       AND count(*) FILTER (WHERE fk.is_root) = 1
-       AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
-       AND NOT EXISTS (SELECT FROM pg_trigger t
-                       WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
-    INTO v_intact
-    FROM fk;
-    RETURN v_intact;
+        WHERE c.conparentid = ANY (v_keys);
+    END LOOP;
+    RETURN v_sound
+       AND current_setting('session_replication_role') <> 'replica'
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = ANY (v_all) AND t.tgenabled NOT IN ('O', 'A'));
 END
 $$;
 

@@ -82,8 +82,8 @@ BEGIN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not deleted', chosen - gone, chosen),
                   DETAIL = 'A trigger, a rule or a policy kept them from it, and without their attributes they must not stay.',
-                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;',
-                                step.relation);
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger'
+                                ' WHERE tgrelid = %L::regclass;', step.relation);
     END IF;
 END
 $$;

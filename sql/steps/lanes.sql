@@ -164,6 +164,19 @@ BEGIN
 END
 $$;
 
+-- Which rows of a table one of its own partitions has; NULL where that is not by HASH, or it is none.
+CREATE OR REPLACE FUNCTION hotmesh_dba._remainder_of(partition regclass, parent regclass) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT hotmesh_dba._remainder(c.relpartbound::text)
+            FROM pg_inherits h
+            JOIN pg_class c ON c.oid = h.inhrelid
+            WHERE h.inhrelid = partition AND h.inhparent = parent AND NOT h.inhdetachpending);
+END
+$$;
+
 -- Do all attributes of the lane's jobs still stand where it was planned, and may that leaf be worked in?
 CREATE OR REPLACE FUNCTION hotmesh_dba._attributes_stand(lane hotmesh_dba._lane) RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -171,12 +184,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN (lane).attributes IS NOT DISTINCT FROM ((lane).step).attributes
-        OR (SELECT count(*) = 2 AND count(DISTINCT hotmesh_dba._remainder(c.relpartbound::text)) = 1
-            FROM pg_inherits h
-            JOIN pg_class c ON c.oid = h.inhrelid
-            WHERE NOT h.inhdetachpending
-              AND (h.inhrelid = (lane).relation AND h.inhparent = ((lane).step).relation
-                   OR h.inhrelid = (lane).attributes AND h.inhparent = ((lane).step).attributes))
+        OR coalesce(hotmesh_dba._remainder_of((lane).relation, ((lane).step).relation)
+                    = hotmesh_dba._remainder_of((lane).attributes, ((lane).step).attributes), false)
        AND hotmesh_dba._is_like_parent((lane).attributes, ((lane).step).attributes, 'attributes');
 END
 $$;
@@ -204,8 +213,8 @@ BEGIN
 END
 $$;
 
--- Asked behind a statement, whose locks by now keep its tables as they are: if it waited for whoever changed them, it is
--- undone, and the lane renewed; where the role has lost a right to the table itself, the step fails.
+-- Asked behind a statement, whose locks by now keep its tables as they are: where they were changed before, it is undone,
+-- gives way as to a lock, and the lane is renewed; where the role has lost a right to the table itself, the step fails.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_stands(lane hotmesh_dba._lane) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

@@ -49,7 +49,9 @@ BEGIN
         RETURN v_nothing;
     END IF;
     PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
-    lane := hotmesh_dba._renewed(lane);
+    IF (lane).careful THEN
+        lane := hotmesh_dba._renewed(lane);     -- it has given way before, perhaps since its table has changed
+    END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;

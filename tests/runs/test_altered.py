@@ -326,9 +326,7 @@ def test_a_right_on_the_table_goes(conn: Connection, connect: Connect, pruner: s
     had = size(conn, leaf)
     with (
         running(caller, "batch_size => 3", SLOWLY, options=ENGINE) as task,
-        altered(
-            conn, admin, caller, leaf, f"REVOKE DELETE ON myapp.engine_streams FROM {pruner}"
-        ),
+        altered(conn, admin, caller, leaf, f"REVOKE DELETE ON myapp.engine_streams FROM {pruner}"),
     ):
         pass
     refusal = said(task.exception())
