@@ -2529,7 +2529,7 @@ DECLARE
 BEGIN
     UPDATE hotmesh_dba.run r
     SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
-    WHERE r.id = ANY (v_dead);
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
@@ -2703,17 +2703,21 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + interval '1 second';
-    v_runs  hotmesh_dba.run[] := ARRAY(SELECT r FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_ids   bigint[] := ARRAY(SELECT r.id FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_runs  hotmesh_dba.run[];
 BEGIN
     LOOP
-        v_runs := ARRAY(SELECT r FROM unnest(v_runs) r WHERE NOT hotmesh_dba._is_alive(r));
+        -- One that has ended meanwhile is neither.
+        v_runs := ARRAY(SELECT r FROM hotmesh_dba.run r
+                        WHERE r.id = ANY (v_ids) AND r.state = 'running' AND NOT hotmesh_dba._is_alive(r));
+        v_ids := ARRAY(SELECT r.id FROM unnest(v_runs) r);
         EXIT WHEN clock_timestamp() >= v_until
                OR NOT EXISTS (SELECT FROM unnest(v_runs) r
                               WHERE r.pid <> pg_backend_pid() AND r.started_at >= pg_postmaster_start_time()
                                 AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid)));
         PERFORM pg_sleep(0.02);
     END LOOP;
-    RETURN ARRAY(SELECT r.id FROM unnest(v_runs) r);
+    RETURN v_ids;
 END
 $$;
 
@@ -3498,7 +3502,7 @@ max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included
 max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
-Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input, or the app was dropped meanwhile; 25006 read-only; 42501 missing privilege; 55000 not deployed, triggers that cannot be disabled, or the app was renamed meanwhile; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
 
 -- sql/runs/progress.sql
 

@@ -82,17 +82,21 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + interval '1 second';
-    v_runs  hotmesh_dba.run[] := ARRAY(SELECT r FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_ids   bigint[] := ARRAY(SELECT r.id FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_runs  hotmesh_dba.run[];
 BEGIN
     LOOP
-        v_runs := ARRAY(SELECT r FROM unnest(v_runs) r WHERE NOT hotmesh_dba._is_alive(r));
+        -- One that has ended meanwhile is neither.
+        v_runs := ARRAY(SELECT r FROM hotmesh_dba.run r
+                        WHERE r.id = ANY (v_ids) AND r.state = 'running' AND NOT hotmesh_dba._is_alive(r));
+        v_ids := ARRAY(SELECT r.id FROM unnest(v_runs) r);
         EXIT WHEN clock_timestamp() >= v_until
                OR NOT EXISTS (SELECT FROM unnest(v_runs) r
                               WHERE r.pid <> pg_backend_pid() AND r.started_at >= pg_postmaster_start_time()
                                 AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid)));
         PERFORM pg_sleep(0.02);
     END LOOP;
-    RETURN ARRAY(SELECT r.id FROM unnest(v_runs) r);
+    RETURN v_ids;
 END
 $$;
 

@@ -40,7 +40,7 @@ DECLARE
 BEGIN
     UPDATE hotmesh_dba.run r
     SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
-    WHERE r.id = ANY (v_dead);
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'

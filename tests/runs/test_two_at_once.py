@@ -397,6 +397,21 @@ def test_many_dead_runs_are_looked_at_together(
     assert [run.state for run in runs(conn)] == ["interrupted"] * 12 + ["completed"]
 
 
+def test_a_run_that_ends_while_it_is_looked_at(
+    conn: Connection, connect: Connect, work: Work
+) -> None:
+    """It has no lock any more, and its process lives on: its record stays as it wrote it."""
+    other, caller = connect(), connect()
+    ending = forge(conn, pid(other), "clock_timestamp()")
+    asleep = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = %s"
+    with running(caller) as task:
+        wait_until("it looks", lambda: bool(one(conn, asleep, pid(caller))))
+        run(conn, "UPDATE hotmesh_dba.run SET state = 'completed' WHERE id = %s", ending)
+        assert task.exception(PATIENCE) is None
+    assert record(conn, ending).state == "completed"
+    assert last(conn).rows == work.rows
+
+
 def test_a_run_that_somebody_else_ended_stops(
     conn: Connection, connect: Connect, work: Work
 ) -> None:
