@@ -319,37 +319,56 @@ AS $$ SELECT e.oid FROM pg_extension e WHERE e.extname = 'hotmesh_dba' $$;
 -- an interrupted pg_restore that left the foreign key's triggers disabled (seen: every attribute an orphan).
 CREATE FUNCTION hotmesh_dba._cascade_is_intact(jobs regclass, attributes regclass)
 RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE fk AS (
-        SELECT c.oid, c.confdeltype, c.convalidated, true AS is_root
+DECLARE
+    v_keys  oid[];      -- those of one level: the table's, its partitions', theirs
+    v_all   oid[] := '{}';
+    v_sound boolean;
+BEGIN
+    SELECT array_agg(c.oid), count(*) = 1 AND bool_and(c.confdeltype = 'c' AND c.convalidated)
+    INTO v_keys, v_sound
+    FROM pg_constraint c
+    WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0;
+    WHILE v_sound AND v_keys IS NOT NULL LOOP
+        v_all := v_all || v_keys;
+        SELECT array_agg(c.oid), coalesce(bool_and(c.confdeltype = 'c' AND c.convalidated), true)
+        INTO v_keys, v_sound
         FROM pg_constraint c
-        WHERE c.contype = 'f' AND c.conrelid = attributes AND c.confrelid = jobs AND c.conparentid = 0
-        UNION ALL
-        SELECT c.oid, c.confdeltype, c.convalidated, false
-        FROM pg_constraint c
-        JOIN fk ON c.conparentid = fk.oid
-    )
-    SELECT current_setting('session_replication_role') <> 'replica'
-       AND count(*) FILTER (WHERE fk.is_root) = 1
-       AND bool_and(fk.confdeltype = 'c' AND fk.convalidated)
-       AND NOT EXISTS (SELECT FROM pg_trigger t
-                       WHERE t.tgconstraint IN (SELECT f.oid FROM fk f) AND t.tgenabled NOT IN ('O', 'A'))
-    FROM fk
+        WHERE c.conparentid = ANY (v_keys);
+    END LOOP;
+    RETURN v_sound
+       AND current_setting('session_replication_role') <> 'replica'
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = ANY (v_all) AND t.tgenabled NOT IN ('O', 'A'));
+END
 $$;
 
--- The index (pruned_at) WHERE pruned_at IS NULL of a table, whatever its name; one that is not valid is a build
--- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
--- pg_get_expr would wait for whoever has locked the table.
-CREATE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
+-- The indexes that the strip wants on an app's jobs, in the order in which deploy makes them: HotMesh's own, and one of
+-- ours. HotMesh's holds every running and failed job as well: beside 500,000 of them a strip that finds nothing due
+-- costs the whole run seven times as much. Ours holds the jobs that are due and no others; its key is of no account.
+CREATE FUNCTION hotmesh_dba._strip_indexes()
+RETURNS TABLE (kind text, definition text, pattern text)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('pruned_at', '(pruned_at) WHERE pruned_at IS NULL',
+            ' USING btree [(]pruned_at[)].* WHERE [(]pruned_at IS NULL[)]$'),
+           ('unstripped', '(id) WHERE status = 0 AND is_live AND pruned_at IS NULL',
+            ' USING btree [(]id[)].* WHERE [(][(]status = 0[)] AND is_live AND [(]pruned_at IS NULL[)][)]$')
+$$;
+
+-- The index of that kind of a table, whatever its name; one that is not valid is a build that was broken off, or one on
+-- a partitioned table that waits for its parts. Read off the definition: pg_get_expr would wait for whoever has locked
+-- the table.
+CREATE FUNCTION hotmesh_dba._strip_index(relation regclass, kind text, valid boolean DEFAULT true) RETURNS regclass
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT i.indexrelid::regclass
     FROM pg_index i
-    WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
+    JOIN hotmesh_dba._strip_indexes() w ON w.kind = _strip_index.kind
+    WHERE i.indrelid = relation AND i.indisvalid = valid AND pg_get_indexdef(i.indexrelid) ~ w.pattern
     LIMIT 1
 $$;
 
@@ -442,7 +461,7 @@ SELECT n.nspname AS schema,
                                         ELSE 'ambiguous' END
         FROM hotmesh_dba._overloads(n.nspname) o) AS wrapper,
        hotmesh_dba._is_migrated(n.nspname) AS migrated,
-       hotmesh_dba._pruned_at_index(j.oid) IS NOT NULL AS indexed
+       hotmesh_dba._strip_index(j.oid, 'pruned_at') IS NOT NULL AS indexed
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class j ON j.relnamespace = n.oid AND j.relname = 'jobs'
 WHERE hotmesh_dba._is_app(n.nspname);
@@ -693,6 +712,21 @@ BEGIN
 END
 $$;
 
+-- With row_security off PostgreSQL refuses what a policy would filter, without a word of what to do.
+CREATE FUNCTION hotmesh_dba._check_row_security(relation regclass) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT current_setting('row_security')::boolean AND row_security_active(relation) THEN
+        RAISE EXCEPTION 'row_security is off, and table % has row-level security', relation
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Role "%s" is subject to its policies, and may not pass over them.', current_user),
+                  HINT = format('SET row_security = on; or, to see all of its rows: ALTER ROLE %I BYPASSRLS;', current_user);
+    END IF;
+END
+$$;
+
 -- Of which type are the attributes that stay? Without an answer every one of them would go.
 CREATE FUNCTION hotmesh_dba._check_attribute_filter(step hotmesh_dba._step) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -715,8 +749,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM hotmesh_dba._check_privilege(step.relation, 'SELECT');
+    PERFORM hotmesh_dba._check_row_security(step.relation);
     IF step.name = 'strip' THEN
         PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
+        PERFORM hotmesh_dba._check_row_security(step.attributes);
         PERFORM hotmesh_dba._check_attribute_filter(step);
     END IF;
     IF removing AND step.name = 'strip' THEN
@@ -926,45 +962,62 @@ $$;
 -- where Citus keeps the leaves elsewhere, the step works on the parent, by key.
 
 CREATE FUNCTION hotmesh_dba._may_lock(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     -- Under row-level security locking wants a policy for UPDATE as well.
-    SELECT has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation)
+    RETURN has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation);
+END
 $$;
 
--- Would a DELETE or UPDATE of the parent fire statement triggers, which one of a leaf does not?
-CREATE FUNCTION hotmesh_dba._has_statement_trigger(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+-- Has a DELETE or UPDATE of this very table an effect of its own (statement triggers, rules), which one of its parent, or
+-- of a leaf of it, has not?
+CREATE FUNCTION hotmesh_dba._minds_statements(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_trigger t
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_trigger t
                    WHERE t.tgrelid = relation AND t.tgenabled <> 'D'
                      AND t.tgtype & 1 = 0 AND t.tgtype & (8 | 16) > 0)   -- not FOR EACH ROW; DELETE or UPDATE
+        OR EXISTS (SELECT FROM pg_rewrite r
+                   WHERE r.ev_class = relation AND r.ev_enabled <> 'D' AND r.ev_type IN ('2', '4'));     -- UPDATE, DELETE
+END
 $$;
 
 -- May this role do on the leaf what it may do on the parent, with the same effect?
 CREATE FUNCTION hotmesh_dba._is_like_parent(leaf regclass, parent regclass, step_name text) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT leaf = parent
+BEGIN
+    RETURN leaf = parent
         OR has_table_privilege(leaf, 'SELECT')
        AND CASE WHEN step_name = 'strip' THEN has_column_privilege(leaf, 'pruned_at', 'UPDATE')
                 ELSE has_table_privilege(leaf, 'DELETE') END
        AND hotmesh_dba._may_lock(leaf) >= hotmesh_dba._may_lock(parent)
        AND NOT row_security_active(parent) AND NOT row_security_active(leaf)
+       AND NOT hotmesh_dba._minds_statements(parent) AND NOT hotmesh_dba._minds_statements(leaf);
+END
 $$;
 
--- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours.
+-- Which rows of a table partitioned by HASH a partition has. Not by pg_get_expr: it waits for whoever has locked the table.
+CREATE FUNCTION hotmesh_dba._remainder(partition_bound text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT substring(partition_bound FROM ':strategy h .*(:modulus [0-9]+ :remainder [0-9]+)') $$;
+
+-- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours. The
+-- remainder says something about rows only where the leaf is a partition of the root itself.
 CREATE FUNCTION hotmesh_dba._leaves(root regclass)
 RETURNS TABLE (leaf regclass, number int, remainder text, is_plain boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.relation, (row_number() OVER (ORDER BY t.relation::oid))::int - 1,
-           -- Not by pg_get_expr: it waits for whoever has locked the table.
-           substring(c.relpartbound::text FROM ':strategy h .*(:modulus \d+ :remainder \d+)'),
+           CASE WHEN EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = t.relation AND h.inhparent = root)
+                THEN hotmesh_dba._remainder(c.relpartbound::text) END,
            c.relkind = 'r'
     FROM hotmesh_dba._tree(root) t (relation)
     JOIN pg_class c ON c.oid = t.relation AND c.relkind <> 'p'
@@ -993,7 +1046,6 @@ AS $$
     FROM hotmesh_dba._leaves(step.attributes) l
     WHERE l.is_plain AND l.remainder IS NOT NULL
       AND hotmesh_dba._hash_alike(step.relation, step.attributes)
-      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
       AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
 $$;
 
@@ -1025,7 +1077,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT hotmesh_dba._forced_way() IS DISTINCT FROM 'keys'
-       AND NOT hotmesh_dba._has_statement_trigger(step.relation)
+       AND NOT hotmesh_dba._minds_statements(step.relation)
        AND NOT hotmesh_dba._is_distributed(step.relation)
        AND coalesce((SELECT bool_and(l.is_plain AND hotmesh_dba._is_like_parent(l.leaf, step.relation, step.name))
                      FROM hotmesh_dba._leaves(step.relation) l), false)
@@ -1055,6 +1107,86 @@ AS $$
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false, 0
     FROM place p
     ORDER BY p.number
+$$;
+
+-- Still a part of that table? One that was detached since is no longer the app's: somebody keeps it.
+-- (pg_partition_ancestors knows what was committed last in any isolation; it knows only partitions.)
+CREATE FUNCTION hotmesh_dba._is_part_of(relation regclass, root regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN relation = root
+        OR root IN (SELECT p FROM pg_partition_ancestors(relation) p)
+        OR (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = root)
+       AND relation IN (SELECT t FROM hotmesh_dba._tree(root) t);
+END
+$$;
+
+-- Which rows of a table one of its own partitions has; NULL where that is not by HASH, or it is none.
+CREATE FUNCTION hotmesh_dba._remainder_of(partition regclass, parent regclass) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT hotmesh_dba._remainder(c.relpartbound::text)
+            FROM pg_inherits h
+            JOIN pg_class c ON c.oid = h.inhrelid
+            WHERE h.inhrelid = partition AND h.inhparent = parent AND NOT h.inhdetachpending);
+END
+$$;
+
+-- Do all attributes of the lane's jobs still stand where it was planned, and may that leaf be worked in?
+CREATE FUNCTION hotmesh_dba._attributes_stand(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (lane).attributes IS NOT DISTINCT FROM ((lane).step).attributes
+        OR coalesce(hotmesh_dba._remainder_of((lane).relation, ((lane).step).relation)
+                    = hotmesh_dba._remainder_of((lane).attributes, ((lane).step).attributes), false)
+       AND hotmesh_dba._is_like_parent((lane).attributes, ((lane).step).attributes, 'attributes');
+END
+$$;
+
+-- The lane as it may go on: rights, policies, triggers, rules and leaves may have changed since it was planned. Where its
+-- leaf may not be worked in any more, it goes through the parent.
+CREATE FUNCTION hotmesh_dba._renewed(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name) THEN
+        lane.relation := ((lane).step).relation;
+        lane.attributes := ((lane).step).attributes;
+        lane.is_leaf := false;
+        lane.way := NULL;
+        lane.next_tid := '(0,0)';
+        lane.next_mark := '-infinity';
+        lane.queue := NULL;
+    ELSIF NOT hotmesh_dba._attributes_stand(lane) THEN
+        lane.attributes := ((lane).step).attributes;
+    END IF;
+    lane.may_lock := ((lane).step).name = 'strip' OR hotmesh_dba._may_lock((lane).relation);
+    RETURN lane;
+END
+$$;
+
+-- Asked behind a statement, whose locks by now keep its tables as they are: where they were changed before, it is undone,
+-- gives way as to a lock, and the lane is renewed; where the role has lost a right to the table itself, the step fails.
+CREATE FUNCTION hotmesh_dba._check_stands(lane hotmesh_dba._lane) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    IF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+       OR NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name)
+       OR NOT hotmesh_dba._attributes_stand(lane)
+    THEN
+        RAISE lock_not_available USING MESSAGE = format('table %s has changed', (lane).relation);
+    END IF;
+END
 $$;
 
 -- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies
@@ -1107,14 +1239,15 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT step.attributes IS NOT NULL $$;
 
--- Jobs are told apart by id; other rows by ctid, on a leaf alone. $4 is the lane's skip, which is mostly empty.
+-- Jobs are told apart by id; other rows by ctid, in a leaf alone. $4 is the lane's skip, which is mostly empty.
 CREATE FUNCTION hotmesh_dba._not_skipped(lane hotmesh_dba._lane) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN cardinality(lane.skip) = 0 THEN ''
                 WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'AND t.id <> ALL ($4::uuid[])'
-                ELSE 'AND t.ctid <> ALL ($4::tid[])' END
+                WHEN lane.is_leaf THEN 'AND t.ctid <> ALL ($4::tid[])'
+                ELSE '' END
 $$;
 
 CREATE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, position_and_order text) RETURNS text
@@ -1197,7 +1330,7 @@ BEGIN
 END
 $$;
 
--- The strip: no index holds the jobs that are due and no others, so they are looked for once, and taken in slices.
+-- The strip: no index has its jobs in an order that a mark could go along, so they are looked for once, and taken in slices.
 CREATE FUNCTION hotmesh_dba._fill_queue(lane hotmesh_dba._lane, max_jobs bigint) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1364,8 +1497,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT pg_relation_size(relation) / current_setting('block_size')::bigint $$;
 
 -- Little is due: along an index, which costs what is due. Much: along the pages, which costs each page once. The
--- strip has no index that holds due rows alone, and begins anew at its left edge each time, so much is less for it:
--- reading a leaf once costs next to nothing beside stripping its jobs.
+-- strip's indexes begin anew at their left edge each time, and HotMesh's holds jobs that are not due as well, so much is
+-- less for it: reading a leaf once costs next to nothing beside stripping its jobs.
 CREATE FUNCTION hotmesh_dba._probe(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1442,17 +1575,27 @@ BEGIN
 END
 $$;
 
--- A trigger that is not one of HotMesh's would be left out too, and one that is ENABLE REPLICA would fire.
+-- A trigger that is not one of HotMesh's would be left out too, and one that is ENABLE REPLICA would fire; as with rules.
 CREATE FUNCTION hotmesh_dba._unknown_triggers(jobs regclass, attributes regclass) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT string_agg(DISTINCT format('%I on %s', t.tgname, t.tgrelid::regclass), ', ')
-    FROM (SELECT hotmesh_dba._tree(jobs) AS relation UNION ALL SELECT hotmesh_dba._tree(attributes)) r
-    JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
-    WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
-                           'trg_update_attributes_updated_at')
-       OR t.tgenabled IN ('R', 'A')
+    WITH tree (relation) AS (
+        SELECT hotmesh_dba._tree(jobs) UNION ALL SELECT hotmesh_dba._tree(attributes)
+    ), unknown (name, relation) AS (
+        SELECT t.tgname, t.tgrelid
+        FROM tree r
+        JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
+        WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
+                               'trg_update_attributes_updated_at')
+           OR t.tgenabled IN ('R', 'A')
+        UNION ALL
+        SELECT w.rulename, w.ev_class
+        FROM tree r
+        JOIN pg_rewrite w ON w.ev_class = r.relation AND w.ev_type IN ('2', '4') AND w.ev_enabled <> 'D'
+    )
+    SELECT string_agg(DISTINCT format('%I on %s', u.name, u.relation::regclass), ', ')
+    FROM unknown u
 $$;
 
 -- Foreign keys that hang on either table, the one from attributes to jobs aside: they would not be looked after.
@@ -1485,7 +1628,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_no_fast_path('25001', 'In this isolation attributes that were committed meanwhile would become orphans.',
             'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.');
     ELSIF v_triggers IS NOT NULL THEN
-        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Triggers that are not HotMesh''s would not fire, or would: %s.', v_triggers),
+        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Triggers or rules that are not HotMesh''s would not fire, or would: %s.', v_triggers),
             'Drop them, if nobody needs them.');
     ELSIF v_keys <> 1 OR v_others IS NOT NULL THEN
         PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Foreign keys would not be looked after: %s.',
@@ -1554,6 +1697,7 @@ BEGIN
     EXECUTE format('DELETE FROM %s t WHERE t.ctid > $3 AND t.ctid < $4 AND %s', (lane).relation, ((lane).step).row_filter)
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
+    PERFORM hotmesh_dba._check_stands(lane);
     -- The sample may have seen emptier pages.
     lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
     lane.next_tid := hotmesh_dba._page_start(v_until);
@@ -1599,7 +1743,43 @@ BEGIN
 END
 $$;
 
--- Through the parent, by key: the oldest from next_mark on.
+-- key_columns of an alias. (No regular expression: standard_conforming_strings may be off.)
+CREATE FUNCTION hotmesh_dba._key_of(alias text, key_columns text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('%s.%s', alias, replace(key_columns, ', ', format(', %s.', alias))) $$;
+
+-- The oldest from next_mark on, with their keys: $1 before, $2 entity_list, $3 max_rows, $4 next_mark.
+CREATE FUNCTION hotmesh_dba._oldest_query(lane hotmesh_dba._lane) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT %1$s, t.%3$I AS mark FROM %2$s t WHERE %4$s AND t.%3$I >= $4 ORDER BY t.%3$I LIMIT $3 %5$s',
+                  (lane.step).key_columns, lane.relation, (lane.step).mark_column, (lane.step).row_filter,
+                  hotmesh_dba._locking_clause(lane))
+$$;
+
+-- Where a rule stands on the table, which WITH and RETURNING refuse: first the keys, then as plain a DELETE as anybody's.
+CREATE FUNCTION hotmesh_dba._delete_by_rule(
+    lane hotmesh_dba._lane, max_rows bigint, OUT taken bigint, OUT chosen bigint, OUT mark timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_keys jsonb;
+BEGIN
+    EXECUTE format('SELECT jsonb_agg(c), count(*), max(c.mark) FROM (%s) c', hotmesh_dba._oldest_query(lane))
+        INTO v_keys, chosen, mark
+        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).next_mark;
+    EXECUTE format('DELETE FROM %1$s t WHERE (%2$s) IN (SELECT %3$s FROM jsonb_populate_recordset(NULL::%1$s, $3) c) AND %4$s',
+                   (lane).relation, hotmesh_dba._key_of('t', ((lane).step).key_columns),
+                   hotmesh_dba._key_of('c', ((lane).step).key_columns), ((lane).step).row_filter)
+        USING ((lane).step).before, ((lane).step).entity_list, v_keys;
+    GET DIAGNOSTICS taken = ROW_COUNT;
+END
+$$;
+
+-- Through the parent, by key: the oldest from next_mark on. It ends where none is left, or all of one time are kept.
 CREATE FUNCTION hotmesh_dba._delete_by_key(lane hotmesh_dba._lane, max_rows bigint)
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
@@ -1607,25 +1787,27 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_taken  bigint;
-    v_chosen bigint;
-    v_mark   timestamptz;
+    v_taken    bigint;
+    v_chosen   bigint;
+    v_mark     timestamptz;
+    v_finished boolean;
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
-    EXECUTE format('WITH chosen AS MATERIALIZED (
-                        SELECT %1$s, t.%3$I AS mark FROM %2$s t WHERE %4$s AND t.%3$I >= $4 ORDER BY t.%3$I LIMIT $3 %5$s
-                    ), gone AS (
-                        DELETE FROM %2$s t USING chosen c WHERE (%6$s) = (%7$s) AND %4$s RETURNING 1
-                    )
-                    SELECT (SELECT count(*) FROM gone), count(*), max(c.mark) FROM chosen c',
-                   ((lane).step).key_columns, (lane).relation, ((lane).step).mark_column, ((lane).step).row_filter,
-                   hotmesh_dba._locking_clause(lane),
-                   regexp_replace(((lane).step).key_columns, '(\w+)', 't.\1', 'g'),
-                   regexp_replace(((lane).step).key_columns, '(\w+)', 'c.\1', 'g'))
-        INTO v_taken, v_chosen, v_mark
-        USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).next_mark;
+    IF (SELECT c.relhasrules FROM pg_class c WHERE c.oid = (lane).relation) THEN
+        SELECT r.taken, r.chosen, r.mark INTO v_taken, v_chosen, v_mark FROM hotmesh_dba._delete_by_rule(lane, max_rows) r;
+    ELSE
+        EXECUTE format('WITH chosen AS MATERIALIZED (%s), gone AS (
+                            DELETE FROM %s t USING chosen c WHERE (%s) = (%s) AND %s RETURNING 1
+                        )
+                        SELECT (SELECT count(*) FROM gone), count(*), max(c.mark) FROM chosen c',
+                       hotmesh_dba._oldest_query(lane), (lane).relation, hotmesh_dba._key_of('t', ((lane).step).key_columns),
+                       hotmesh_dba._key_of('c', ((lane).step).key_columns), ((lane).step).row_filter)
+            INTO v_taken, v_chosen, v_mark
+            USING ((lane).step).before, ((lane).step).entity_list, max_rows, (lane).next_mark;
+    END IF;
+    v_finished := v_chosen < max_rows IS NOT FALSE OR v_taken = 0 AND v_mark = (lane).next_mark;
     lane.next_mark := coalesce(v_mark, (lane).next_mark);
-    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_chosen < max_rows IS NOT FALSE OR v_taken = 0, lane)::hotmesh_dba._outcome;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_finished, lane)::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1679,9 +1861,53 @@ BEGIN
 END
 $$;
 
+-- Behind a DELETE that relied on the cascade: was it there? The statement may have waited for whoever took it away; by now
+-- its own locks keep it as it is. Giving way, we do it again, by hand. In an isolation with one snapshot the catalogues tell
+-- nothing new, but attributes that have stayed do.
+CREATE FUNCTION hotmesh_dba._check_cascade(step hotmesh_dba._step, job_ids uuid[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_has_orphans boolean := false;
+BEGIN
+    IF NOT hotmesh_dba._cascade_is_intact(step.relation, step.attributes) THEN
+        RAISE lock_not_available USING MESSAGE = format('the foreign key from %s has changed', step.attributes);
+    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s a WHERE a.job_id = ANY ($1)
+                                       AND NOT EXISTS (SELECT FROM %s t WHERE t.id = a.job_id))', step.attributes, step.relation)
+            INTO v_has_orphans
+            USING job_ids;
+    END IF;
+    IF v_has_orphans THEN
+        PERFORM hotmesh_dba._check_isolation('delete jobs without their foreign key''s cascade');
+    END IF;
+END
+$$;
+
+-- Behind a DELETE of jobs that have already lost their attributes: none of them may stay.
+CREATE FUNCTION hotmesh_dba._check_all_gone(step hotmesh_dba._step, chosen bigint, gone bigint) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF gone < chosen THEN
+        RAISE triggered_action_exception
+            USING MESSAGE = format('%s of %s jobs were not deleted', chosen - gone, chosen),
+                  DETAIL = 'A trigger, a rule or a policy kept them from it, and without their attributes they must not stay.',
+                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger'
+                                ' WHERE tgrelid = %L::regclass;', step.relation);
+    END IF;
+END
+$$;
+
 -- Jobs, and transient jobs: the chosen ones go, and their attributes with them: by the cascade; without triggers in a second
 -- statement, whose snapshot sees what was committed before the jobs were ours; or, by hand, before them.
-CREATE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[])
+-- RETURNING is asked for only where triggers are off: a rule would refuse it. Chosen by their ids; or, where job_ids is NULL,
+-- all that are due on the pages between the two of a window.
+CREATE FUNCTION hotmesh_dba._delete_jobs(lane hotmesh_dba._lane, job_ids uuid[], page_window tid[])
 RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -1690,30 +1916,35 @@ SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    v_before     bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
-    v_gone       uuid[];
+    v_before bigint := hotmesh_dba._attributes_gone(((lane).step).attributes);
+    -- The filter once more: a job that was not locked may have changed since it was chosen.
+    v_delete text := format('DELETE FROM %s t WHERE %s AND %s', (lane).relation,
+                            CASE WHEN job_ids IS NOT NULL THEN 't.id = ANY ($3)' ELSE 't.ctid > $4 AND t.ctid < $5' END,
+                            ((lane).step).row_filter);
+    v_gone   uuid[];
+    v_taken  bigint;
 BEGIN
     IF (lane).by_hand THEN
         PERFORM hotmesh_dba._check_explicit_cascade((lane).step);
         PERFORM hotmesh_dba._delete_attributes((lane).attributes, job_ids, 'true');
     END IF;
     PERFORM hotmesh_dba._bound_waiting();
-    -- The filter once more: a job that was not locked may have changed since it was chosen.
-    EXECUTE format('WITH gone AS (DELETE FROM %s t WHERE t.id = ANY ($3) AND %s RETURNING t.id) SELECT array_agg(g.id) FROM gone g',
-                   (lane).relation, ((lane).step).row_filter)
-        INTO v_gone
-        USING ((lane).step).before, ((lane).step).entity_list, job_ids;
     IF (lane).triggers_off THEN
+        EXECUTE format('WITH gone AS (%s RETURNING t.id) SELECT array_agg(g.id) FROM gone g', v_delete)
+            INTO v_gone
+            USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
+        v_taken := coalesce(cardinality(v_gone), 0);
         PERFORM hotmesh_dba._delete_attributes((lane).attributes, v_gone, 'true');
-    ELSIF (lane).by_hand AND coalesce(cardinality(v_gone), 0) < cardinality(job_ids) THEN
-        RAISE triggered_action_exception
-            USING MESSAGE = format('%s of %s jobs were not deleted', cardinality(job_ids) - coalesce(cardinality(v_gone), 0),
-                                   cardinality(job_ids)),
-                  DETAIL = 'A trigger or a policy kept them from it, and without their attributes they must not stay.',
-                  HINT = format('See what keeps them: SELECT tgname, tgfoid::regprocedure FROM pg_trigger WHERE tgrelid = %L::regclass;',
-                                ((lane).step).relation);
+    ELSE
+        EXECUTE v_delete USING ((lane).step).before, ((lane).step).entity_list, job_ids, page_window[1], page_window[2];
+        GET DIAGNOSTICS v_taken = ROW_COUNT;
+        IF (lane).by_hand THEN
+            PERFORM hotmesh_dba._check_all_gone((lane).step, cardinality(job_ids), v_taken);
+        ELSE
+            PERFORM hotmesh_dba._check_cascade((lane).step, job_ids);
+        END IF;
     END IF;
-    RETURN ROW(coalesce(cardinality(v_gone), 0), 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
+    RETURN ROW(v_taken, 0, hotmesh_dba._attributes_gone(((lane).step).attributes) - v_before,
                '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
 $$;
@@ -1745,7 +1976,7 @@ BEGIN
     IF v_marked < cardinality(job_ids) THEN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not marked', cardinality(job_ids) - v_marked, cardinality(job_ids)),
-                  DETAIL = 'A trigger or a policy kept them from it.';
+                  DETAIL = 'A trigger, a rule or a policy kept them from it.';
     END IF;
     RETURN ROW(v_marked, v_attributes, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END
@@ -1753,8 +1984,9 @@ $$;
 
 -- sql/steps/take.sql
 
--- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
-CREATE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
+-- Removes the chosen rows, whatever their kind: jobs by their ids or in a window of pages, others by their ctids.
+CREATE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[], page_window tid[] DEFAULT NULL)
+RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1765,10 +1997,11 @@ DECLARE
 BEGIN
     v_outcome := CASE
         WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
-        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids, page_window)
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    PERFORM hotmesh_dba._check_stands(lane);
     IF (lane).triggers_off THEN
         -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
         PERFORM hotmesh_dba._check_fast_path((lane).step);
@@ -1806,6 +2039,7 @@ BEGIN
         END IF;
         RETURN v_outcome;
     EXCEPTION WHEN OTHERS OR assert_failure THEN
+        PERFORM hotmesh_dba._check_stands(lane);    -- a right that is gone from a leaf is no error while the parent has it
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
            OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;
@@ -1849,13 +2083,38 @@ $$;
 
 -- sql/steps/run.sql
 
--- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
-CREATE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
-LANGUAGE sql VOLATILE
+-- May all that is due on so many pages be taken at once, with nothing chosen before? Of jobs only where they lie densely
+-- (elsewhere nobody could tell how many there will be), and where behind the DELETE the catalogues say whether the cascade
+-- was there.
+CREATE FUNCTION hotmesh_dba._may_take_pages(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT lane.relation = (lane.step).relation
-        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
+BEGIN
+    RETURN (lane).way = 'blocks' AND NOT (lane).careful
+       AND (NOT hotmesh_dba._is_of_jobs((lane).step)
+            OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
+           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
+END
+$$;
+
+-- All due jobs of so many pages (NULL: to the end).
+CREATE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(v_until);
+    v_outcome.lane := lane;
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
 $$;
 
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
@@ -1865,24 +2124,32 @@ RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
+    v_pages   bigint;
 BEGIN
-    IF NOT hotmesh_dba._is_there(lane) THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
-    END IF;
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
+    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+        RETURN v_nothing;
+    END IF;
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    IF (lane).careful THEN
+        lane := hotmesh_dba._renewed(lane);     -- it has given way before, perhaps since its table has changed
     END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
+    v_nothing.lane := lane;
     IF (lane).due = 0 THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+        RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND hotmesh_dba._may_take_pages(lane) THEN
+        v_pages := CASE WHEN max_rows IS NOT NULL THEN greatest(1, max_rows / (lane).per_page) END;
         BEGIN
-            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
-                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+            RETURN CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_window_of_jobs(lane, v_pages)
+                        ELSE hotmesh_dba._delete_window(lane, v_pages) END;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
@@ -1908,13 +2175,14 @@ BEGIN
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
+    -- By marks, a batch that took nothing and came no further would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip'
+       AND (v_choice.lane).next_mark = (lane).next_mark;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
     lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
-    -- By marks, a batch that took nothing would be chosen again for ever.
-    v_outcome.finished := v_choice.finished
-        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
     RETURN v_outcome;
 END
 $$;
@@ -2522,14 +2790,16 @@ $$;
 -- sql/runs/steer.sql
 
 -- How many rows a batch takes: a number that was given (fewer after a setback); else what took four fifths of batch_time
--- the last time. Never more than the lock table holds, nor than max_rows leaves.
+-- the last time. Never more than the lock table holds, nor than max_rows leaves; nor, unless it was asked for, so many jobs
+-- that the server keeps megabytes of their ids (the memory of a run follows its largest batch).
 CREATE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT greatest(1, least(CASE WHEN lane.setbacks > 0 THEN least((run).batch_size, lane.size)
                                   ELSE coalesce((run).batch_size, lane.size) END, hotmesh_dba._batch_bound(lane, (run).workers),
-                             (run).max_rows - (run).taken))
+                             (run).max_rows - (run).taken,
+                             CASE WHEN (run).batch_size IS NULL AND hotmesh_dba._is_of_jobs(lane.step) THEN 5000 END))
 $$;
 
 -- It starts small: nobody knows yet how many attributes a job has.
@@ -2809,6 +3079,7 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_steps(v_steps, (options).disable_triggers);
     PERFORM hotmesh_dba._check_privilege(hotmesh_dba._jobs((options).app_schema), 'DELETE');    -- its record is guarded by it
+    PERFORM hotmesh_dba._check_row_security('hotmesh_dba.run');
     PERFORM hotmesh_dba._claim_app((options).app_schema, worker, workers, arguments);
     IF workers > 1 THEN
         v_first := hotmesh_dba._first_worker((options).app_schema);
@@ -2978,7 +3249,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c_bound CONSTANT bigint := 1000;
-    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_left  bigint := CASE WHEN hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+                           THEN hotmesh_dba._look_again(lane, c_bound) ELSE 0 END;
     v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
     IF (lane).sweeps AND v_left > 0 THEN
@@ -3496,68 +3768,94 @@ BEGIN
 END
 $$;
 
--- The first name that is free: another index may have taken HotMesh's.
-CREATE FUNCTION hotmesh_dba._index_name(app_schema name) RETURNS text
+-- The first name that is free: another index may have taken the usual one.
+CREATE FUNCTION hotmesh_dba._index_name(app_schema name, kind text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT c.candidate
-    FROM (SELECT 'idx_jobs_pruned_at' || coalesce('_' || nullif(i, 0), '') AS candidate, i
+    FROM (SELECT 'idx_jobs_' || kind || coalesce('_' || nullif(i, 0), '') AS candidate, i
           FROM generate_series(0, 99) i) c
     WHERE to_regclass(format('%I.%I', app_schema, c.candidate)) IS NULL
     ORDER BY c.i
     LIMIT 1
 $$;
 
+CREATE FUNCTION hotmesh_dba._index_definition(kind text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT w.definition FROM hotmesh_dba._strip_indexes() w WHERE w.kind = _index_definition.kind $$;
+
 -- What to type for one table, without blocking its writers; begins where an earlier try broke off.
-CREATE FUNCTION hotmesh_dba._concurrent_index_sql(relation regclass, index_name text) RETURNS text
+CREATE FUNCTION hotmesh_dba._concurrent_index_sql(relation regclass, kind text, index_name text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(E'\n',
-        'DROP INDEX CONCURRENTLY ' || hotmesh_dba._pruned_at_index(relation, valid => false) || ';',
-        format('CREATE INDEX CONCURRENTLY %I ON %s (pruned_at) WHERE pruned_at IS NULL;', index_name, relation))
-    WHERE hotmesh_dba._pruned_at_index(relation) IS NULL
+        'DROP INDEX CONCURRENTLY ' || hotmesh_dba._strip_index(relation, kind, valid => false) || ';',
+        format('CREATE INDEX CONCURRENTLY %I ON %s %s;', index_name, relation, hotmesh_dba._index_definition(kind)))
+    WHERE hotmesh_dba._strip_index(relation, kind) IS NULL
 $$;
 
 -- A partitioned table takes no CONCURRENTLY: an empty index on it, one built on each part, and each attached.
-CREATE FUNCTION hotmesh_dba._partitioned_index_sql(jobs regclass, app_schema name) RETURNS text
+CREATE FUNCTION hotmesh_dba._partitioned_index_sql(jobs regclass, kind text, app_schema name) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH part AS (
-        SELECT h.inhrelid::regclass AS relation, left(c.relname, 50) || '_pruned_at_idx' AS index_name,
-               hotmesh_dba._pruned_at_index(h.inhrelid) AS built
+        SELECT h.inhrelid::regclass AS relation, format('%s_%s_idx', left(c.relname, 50), kind) AS index_name,
+               hotmesh_dba._strip_index(h.inhrelid, kind) AS built
         FROM pg_inherits h
         JOIN pg_class c ON c.oid = h.inhrelid
         WHERE h.inhparent = jobs
     )
     SELECT concat_ws(E'\n',
-        CASE WHEN hotmesh_dba._pruned_at_index(jobs, valid => false) IS NULL THEN
-            format('CREATE INDEX %I ON ONLY %s (pruned_at) WHERE pruned_at IS NULL;',
-                   hotmesh_dba._index_name(app_schema), jobs)
+        CASE WHEN hotmesh_dba._strip_index(jobs, kind, valid => false) IS NULL THEN
+            format('CREATE INDEX %I ON ONLY %s %s;',
+                   hotmesh_dba._index_name(app_schema, kind), jobs, hotmesh_dba._index_definition(kind))
         END,
         string_agg(concat_ws(E'\n',
-            hotmesh_dba._concurrent_index_sql(p.relation, p.index_name),
+            hotmesh_dba._concurrent_index_sql(p.relation, kind, p.index_name),
             format('ALTER INDEX %s ATTACH PARTITION %s;',
-                   coalesce(hotmesh_dba._pruned_at_index(jobs, valid => false)::text,
-                            format('%I.%I', app_schema, hotmesh_dba._index_name(app_schema))),
+                   coalesce(hotmesh_dba._strip_index(jobs, kind, valid => false)::text,
+                            format('%I.%I', app_schema, hotmesh_dba._index_name(app_schema, kind))),
                    coalesce(p.built::text, format('%I.%I', app_schema, p.index_name)))),
             E'\n' ORDER BY p.index_name)
             FILTER (WHERE NOT EXISTS (SELECT FROM pg_inherits i
-                                      WHERE i.inhrelid = p.built AND i.inhparent = hotmesh_dba._pruned_at_index(jobs, valid => false))))
+                                      WHERE i.inhrelid = p.built
+                                        AND i.inhparent = hotmesh_dba._strip_index(jobs, kind, valid => false))))
     FROM part p
 $$;
 
 -- Dropping the one on a partitioned table takes along what is attached to it; a new one would adopt the rest.
-CREATE FUNCTION hotmesh_dba._drop_invalid_indexes_sql(jobs regclass) RETURNS text
+CREATE FUNCTION hotmesh_dba._drop_invalid_indexes_sql(jobs regclass, kind text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT string_agg(format('DROP INDEX %s;', i.index), E'\n' ORDER BY i.index::text)
-    FROM hotmesh_dba._tree(jobs) t, LATERAL (SELECT hotmesh_dba._pruned_at_index(t, valid => false)) i (index)
+    FROM hotmesh_dba._tree(jobs) t, LATERAL (SELECT hotmesh_dba._strip_index(t, kind, valid => false)) i (index)
     WHERE i.index IS NOT NULL
       AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.index)
+$$;
+
+CREATE FUNCTION hotmesh_dba._plan_index(app_schema name, jobs regclass, kind text, is_big boolean)
+RETURNS hotmesh_dba._action
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_index  text := hotmesh_dba._index_name(app_schema, kind);
+    v_object text := format('index %I.%I', app_schema, v_index);
+BEGIN
+    IF NOT is_big THEN
+        RETURN ROW('created'::text, v_object, concat_ws(E'\n',
+            hotmesh_dba._drop_invalid_indexes_sql(jobs, kind),
+            format('CREATE INDEX %I ON %s %s;', v_index, jobs, hotmesh_dba._index_definition(kind))));
+    ELSIF (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = jobs) THEN
+        RETURN ROW('pending'::text, v_object, hotmesh_dba._partitioned_index_sql(jobs, kind, app_schema));
+    END IF;
+    RETURN ROW('pending'::text, v_object, hotmesh_dba._concurrent_index_sql(jobs, kind, v_index));
+END
 $$;
 
 CREATE FUNCTION hotmesh_dba._plan_migration(app_schema name) RETURNS SETOF hotmesh_dba._action
@@ -3565,29 +3863,20 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_jobs           regclass := hotmesh_dba._jobs(app_schema);
-    v_is_partitioned boolean := (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = v_jobs);
-    v_action         hotmesh_dba._action;
-    v_index          text := hotmesh_dba._index_name(app_schema);
-    v_object         text := format('index %I.%I', app_schema, v_index);
+    v_jobs   regclass := hotmesh_dba._jobs(app_schema);
+    v_kind   text;
+    v_is_big boolean;
+    v_action hotmesh_dba._action;
 BEGIN
     IF NOT hotmesh_dba._is_migrated(app_schema) THEN
         v_action := ('added', format('column %s.pruned_at', v_jobs),
                      format('ALTER TABLE %s ADD COLUMN pruned_at timestamp with time zone;', v_jobs));
         RETURN NEXT v_action;
     END IF;
-    IF hotmesh_dba._pruned_at_index(v_jobs) IS NOT NULL THEN
-        RETURN;
-    ELSIF hotmesh_dba._is_big(v_jobs) THEN
-        v_action := ('pending', v_object, CASE WHEN v_is_partitioned
-            THEN hotmesh_dba._partitioned_index_sql(v_jobs, app_schema)
-            ELSE hotmesh_dba._concurrent_index_sql(v_jobs, v_index) END);
-    ELSE
-        v_action := ('created', v_object, concat_ws(E'\n',
-            hotmesh_dba._drop_invalid_indexes_sql(v_jobs),
-            format('CREATE INDEX %I ON %s (pruned_at) WHERE pruned_at IS NULL;', v_index, v_jobs)));
-    END IF;
-    RETURN NEXT v_action;
+    FOR v_kind IN SELECT w.kind FROM hotmesh_dba._strip_indexes() w WHERE hotmesh_dba._strip_index(v_jobs, w.kind) IS NULL LOOP
+        v_is_big := coalesce(v_is_big, hotmesh_dba._is_big(v_jobs));
+        RETURN NEXT hotmesh_dba._plan_index(app_schema, v_jobs, v_kind, v_is_big);
+    END LOOP;
 END
 $$;
 

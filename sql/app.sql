@@ -64,7 +64,7 @@ SELECT n.nspname AS schema,
                                         ELSE 'ambiguous' END
         FROM hotmesh_dba._overloads(n.nspname) o) AS wrapper,
        hotmesh_dba._is_migrated(n.nspname) AS migrated,
-       hotmesh_dba._pruned_at_index(j.oid) IS NOT NULL AS indexed
+       hotmesh_dba._strip_index(j.oid, 'pruned_at') IS NOT NULL AS indexed
 FROM pg_catalog.pg_namespace n
 JOIN pg_catalog.pg_class j ON j.relnamespace = n.oid AND j.relname = 'jobs'
 WHERE hotmesh_dba._is_app(n.nspname);

@@ -83,6 +83,21 @@ BEGIN
 END
 $$;
 
+-- With row_security off PostgreSQL refuses what a policy would filter, without a word of what to do.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_row_security(relation regclass) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT current_setting('row_security')::boolean AND row_security_active(relation) THEN
+        RAISE EXCEPTION 'row_security is off, and table % has row-level security', relation
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('Role "%s" is subject to its policies, and may not pass over them.', current_user),
+                  HINT = format('SET row_security = on; or, to see all of its rows: ALTER ROLE %I BYPASSRLS;', current_user);
+    END IF;
+END
+$$;
+
 -- Of which type are the attributes that stay? Without an answer every one of them would go.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_attribute_filter(step hotmesh_dba._step) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -105,8 +120,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM hotmesh_dba._check_privilege(step.relation, 'SELECT');
+    PERFORM hotmesh_dba._check_row_security(step.relation);
     IF step.name = 'strip' THEN
         PERFORM hotmesh_dba._check_privilege(step.attributes, 'SELECT');
+        PERFORM hotmesh_dba._check_row_security(step.attributes);
         PERFORM hotmesh_dba._check_attribute_filter(step);
     END IF;
     IF removing AND step.name = 'strip' THEN

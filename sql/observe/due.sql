@@ -22,8 +22,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN format('SELECT t.* FROM %s t %s LIMIT $3', (step).relation, CASE
-        WHEN (step).name = 'strip' AND hotmesh_dba._pruned_at_index((step).relation) IS NOT NULL
-        THEN 'WHERE t.pruned_at IS NULL'
+        WHEN (step).name = 'strip'
+        THEN (SELECT substring(w.definition FROM 'WHERE .*')
+              FROM hotmesh_dba._strip_indexes() w
+              WHERE hotmesh_dba._strip_index((step).relation, w.kind) IS NOT NULL
+              ORDER BY w.kind = 'unstripped' DESC
+              LIMIT 1)
         WHEN hotmesh_dba._has_index_on((step).relation, (step).mark_column)
         THEN format('WHERE t.%1$I <= $1 ORDER BY t.%1$I', (step).mark_column)
     END);

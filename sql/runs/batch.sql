@@ -98,7 +98,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c_bound CONSTANT bigint := 1000;
-    v_left  bigint := hotmesh_dba._look_again(lane, c_bound);
+    v_left  bigint := CASE WHEN hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+                           THEN hotmesh_dba._look_again(lane, c_bound) ELSE 0 END;
     v_free  bigint := CASE WHEN v_left > 0 THEN hotmesh_dba._count_lane(lane, c_bound, true) ELSE 0 END;
 BEGIN
     IF (lane).sweeps AND v_left > 0 THEN

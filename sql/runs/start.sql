@@ -214,6 +214,7 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_steps(v_steps, (options).disable_triggers);
     PERFORM hotmesh_dba._check_privilege(hotmesh_dba._jobs((options).app_schema), 'DELETE');    -- its record is guarded by it
+    PERFORM hotmesh_dba._check_row_security('hotmesh_dba.run');
     PERFORM hotmesh_dba._claim_app((options).app_schema, worker, workers, arguments);
     IF workers > 1 THEN
         v_first := hotmesh_dba._first_worker((options).app_schema);

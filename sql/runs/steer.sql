@@ -1,12 +1,14 @@
 -- How many rows a batch takes: a number that was given (fewer after a setback); else what took four fifths of batch_time
--- the last time. Never more than the lock table holds, nor than max_rows leaves.
+-- the last time. Never more than the lock table holds, nor than max_rows leaves; nor, unless it was asked for, so many jobs
+-- that the server keeps megabytes of their ids (the memory of a run follows its largest batch).
 CREATE OR REPLACE FUNCTION hotmesh_dba._batch_rows(run hotmesh_dba._run, lane hotmesh_dba._lane) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT greatest(1, least(CASE WHEN lane.setbacks > 0 THEN least((run).batch_size, lane.size)
                                   ELSE coalesce((run).batch_size, lane.size) END, hotmesh_dba._batch_bound(lane, (run).workers),
-                             (run).max_rows - (run).taken))
+                             (run).max_rows - (run).taken,
+                             CASE WHEN (run).batch_size IS NULL AND hotmesh_dba._is_of_jobs(lane.step) THEN 5000 END))
 $$;
 
 -- It starts small: nobody knows yet how many attributes a job has.

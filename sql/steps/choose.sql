@@ -13,14 +13,15 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT step.attributes IS NOT NULL $$;
 
--- Jobs are told apart by id; other rows by ctid, on a leaf alone. $4 is the lane's skip, which is mostly empty.
+-- Jobs are told apart by id; other rows by ctid, in a leaf alone. $4 is the lane's skip, which is mostly empty.
 CREATE OR REPLACE FUNCTION hotmesh_dba._not_skipped(lane hotmesh_dba._lane) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN cardinality(lane.skip) = 0 THEN ''
                 WHEN hotmesh_dba._is_of_jobs(lane.step) THEN 'AND t.id <> ALL ($4::uuid[])'
-                ELSE 'AND t.ctid <> ALL ($4::tid[])' END
+                WHEN lane.is_leaf THEN 'AND t.ctid <> ALL ($4::tid[])'
+                ELSE '' END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._choice_query(lane hotmesh_dba._lane, position_and_order text) RETURNS text
@@ -103,7 +104,7 @@ BEGIN
 END
 $$;
 
--- The strip: no index holds the jobs that are due and no others, so they are looked for once, and taken in slices.
+-- The strip: no index has its jobs in an order that a mark could go along, so they are looked for once, and taken in slices.
 CREATE OR REPLACE FUNCTION hotmesh_dba._fill_queue(lane hotmesh_dba._lane, max_jobs bigint) RETURNS uuid[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

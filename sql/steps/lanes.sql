@@ -3,45 +3,62 @@
 -- where Citus keeps the leaves elsewhere, the step works on the parent, by key.
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._may_lock(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     -- Under row-level security locking wants a policy for UPDATE as well.
-    SELECT has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation)
+    RETURN has_any_column_privilege(relation, 'UPDATE') AND NOT row_security_active(relation);
+END
 $$;
 
--- Would a DELETE or UPDATE of the parent fire statement triggers, which one of a leaf does not?
-CREATE OR REPLACE FUNCTION hotmesh_dba._has_statement_trigger(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+-- Has a DELETE or UPDATE of this very table an effect of its own (statement triggers, rules), which one of its parent, or
+-- of a leaf of it, has not?
+CREATE OR REPLACE FUNCTION hotmesh_dba._minds_statements(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_trigger t
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_trigger t
                    WHERE t.tgrelid = relation AND t.tgenabled <> 'D'
                      AND t.tgtype & 1 = 0 AND t.tgtype & (8 | 16) > 0)   -- not FOR EACH ROW; DELETE or UPDATE
+        OR EXISTS (SELECT FROM pg_rewrite r
+                   WHERE r.ev_class = relation AND r.ev_enabled <> 'D' AND r.ev_type IN ('2', '4'));     -- UPDATE, DELETE
+END
 $$;
 
 -- May this role do on the leaf what it may do on the parent, with the same effect?
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_like_parent(leaf regclass, parent regclass, step_name text) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT leaf = parent
+BEGIN
+    RETURN leaf = parent
         OR has_table_privilege(leaf, 'SELECT')
        AND CASE WHEN step_name = 'strip' THEN has_column_privilege(leaf, 'pruned_at', 'UPDATE')
                 ELSE has_table_privilege(leaf, 'DELETE') END
        AND hotmesh_dba._may_lock(leaf) >= hotmesh_dba._may_lock(parent)
        AND NOT row_security_active(parent) AND NOT row_security_active(leaf)
+       AND NOT hotmesh_dba._minds_statements(parent) AND NOT hotmesh_dba._minds_statements(leaf);
+END
 $$;
 
--- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours.
+-- Which rows of a table partitioned by HASH a partition has. Not by pg_get_expr: it waits for whoever has locked the table.
+CREATE OR REPLACE FUNCTION hotmesh_dba._remainder(partition_bound text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT substring(partition_bound FROM ':strategy h .*(:modulus [0-9]+ :remainder [0-9]+)') $$;
+
+-- The plain tables at the ends of a partition tree, numbered. A foreign table there (relkind f) has no pages of ours. The
+-- remainder says something about rows only where the leaf is a partition of the root itself.
 CREATE OR REPLACE FUNCTION hotmesh_dba._leaves(root regclass)
 RETURNS TABLE (leaf regclass, number int, remainder text, is_plain boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.relation, (row_number() OVER (ORDER BY t.relation::oid))::int - 1,
-           -- Not by pg_get_expr: it waits for whoever has locked the table.
-           substring(c.relpartbound::text FROM ':strategy h .*(:modulus \d+ :remainder \d+)'),
+           CASE WHEN EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = t.relation AND h.inhparent = root)
+                THEN hotmesh_dba._remainder(c.relpartbound::text) END,
            c.relkind = 'r'
     FROM hotmesh_dba._tree(root) t (relation)
     JOIN pg_class c ON c.oid = t.relation AND c.relkind <> 'p'
@@ -70,7 +87,6 @@ AS $$
     FROM hotmesh_dba._leaves(step.attributes) l
     WHERE l.is_plain AND l.remainder IS NOT NULL
       AND hotmesh_dba._hash_alike(step.relation, step.attributes)
-      AND NOT hotmesh_dba._has_statement_trigger(step.attributes)
       AND hotmesh_dba._is_like_parent(l.leaf, step.attributes, 'attributes')
 $$;
 
@@ -102,7 +118,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT hotmesh_dba._forced_way() IS DISTINCT FROM 'keys'
-       AND NOT hotmesh_dba._has_statement_trigger(step.relation)
+       AND NOT hotmesh_dba._minds_statements(step.relation)
        AND NOT hotmesh_dba._is_distributed(step.relation)
        AND coalesce((SELECT bool_and(l.is_plain AND hotmesh_dba._is_like_parent(l.leaf, step.relation, step.name))
                      FROM hotmesh_dba._leaves(step.relation) l), false)
@@ -132,6 +148,86 @@ AS $$
            step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false, 0
     FROM place p
     ORDER BY p.number
+$$;
+
+-- Still a part of that table? One that was detached since is no longer the app's: somebody keeps it.
+-- (pg_partition_ancestors knows what was committed last in any isolation; it knows only partitions.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_part_of(relation regclass, root regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN relation = root
+        OR root IN (SELECT p FROM pg_partition_ancestors(relation) p)
+        OR (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = root)
+       AND relation IN (SELECT t FROM hotmesh_dba._tree(root) t);
+END
+$$;
+
+-- Which rows of a table one of its own partitions has; NULL where that is not by HASH, or it is none.
+CREATE OR REPLACE FUNCTION hotmesh_dba._remainder_of(partition regclass, parent regclass) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (SELECT hotmesh_dba._remainder(c.relpartbound::text)
+            FROM pg_inherits h
+            JOIN pg_class c ON c.oid = h.inhrelid
+            WHERE h.inhrelid = partition AND h.inhparent = parent AND NOT h.inhdetachpending);
+END
+$$;
+
+-- Do all attributes of the lane's jobs still stand where it was planned, and may that leaf be worked in?
+CREATE OR REPLACE FUNCTION hotmesh_dba._attributes_stand(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (lane).attributes IS NOT DISTINCT FROM ((lane).step).attributes
+        OR coalesce(hotmesh_dba._remainder_of((lane).relation, ((lane).step).relation)
+                    = hotmesh_dba._remainder_of((lane).attributes, ((lane).step).attributes), false)
+       AND hotmesh_dba._is_like_parent((lane).attributes, ((lane).step).attributes, 'attributes');
+END
+$$;
+
+-- The lane as it may go on: rights, policies, triggers, rules and leaves may have changed since it was planned. Where its
+-- leaf may not be worked in any more, it goes through the parent.
+CREATE OR REPLACE FUNCTION hotmesh_dba._renewed(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name) THEN
+        lane.relation := ((lane).step).relation;
+        lane.attributes := ((lane).step).attributes;
+        lane.is_leaf := false;
+        lane.way := NULL;
+        lane.next_tid := '(0,0)';
+        lane.next_mark := '-infinity';
+        lane.queue := NULL;
+    ELSIF NOT hotmesh_dba._attributes_stand(lane) THEN
+        lane.attributes := ((lane).step).attributes;
+    END IF;
+    lane.may_lock := ((lane).step).name = 'strip' OR hotmesh_dba._may_lock((lane).relation);
+    RETURN lane;
+END
+$$;
+
+-- Asked behind a statement, whose locks by now keep its tables as they are: where they were changed before, it is undone,
+-- gives way as to a lock, and the lane is renewed; where the role has lost a right to the table itself, the step fails.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_stands(lane hotmesh_dba._lane) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    IF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation)
+       OR NOT hotmesh_dba._is_like_parent((lane).relation, ((lane).step).relation, ((lane).step).name)
+       OR NOT hotmesh_dba._attributes_stand(lane)
+    THEN
+        RAISE lock_not_available USING MESSAGE = format('table %s has changed', (lane).relation);
+    END IF;
+END
 $$;
 
 -- Messages or signals of which few are due, as one lane of the whole table: its parent sees to its own rights, policies

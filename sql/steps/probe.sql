@@ -100,8 +100,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT pg_relation_size(relation) / current_setting('block_size')::bigint $$;
 
 -- Little is due: along an index, which costs what is due. Much: along the pages, which costs each page once. The
--- strip has no index that holds due rows alone, and begins anew at its left edge each time, so much is less for it:
--- reading a leaf once costs next to nothing beside stripping its jobs.
+-- strip's indexes begin anew at their left edge each time, and HotMesh's holds jobs that are not due as well, so much is
+-- less for it: reading a leaf once costs next to nothing beside stripping its jobs.
 CREATE OR REPLACE FUNCTION hotmesh_dba._probe(lane hotmesh_dba._lane) RETURNS hotmesh_dba._lane
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

@@ -1,10 +1,35 @@
--- Is the leaf still part of its table? One that was detached since is no longer the app's: somebody keeps it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._is_there(lane hotmesh_dba._lane) RETURNS boolean
-LANGUAGE sql VOLATILE
+-- May all that is due on so many pages be taken at once, with nothing chosen before? Of jobs only where they lie densely
+-- (elsewhere nobody could tell how many there will be), and where behind the DELETE the catalogues say whether the cascade
+-- was there.
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_take_pages(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT lane.relation = (lane.step).relation
-        OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = lane.relation AND NOT h.inhdetachpending)
+BEGIN
+    RETURN (lane).way = 'blocks' AND NOT (lane).careful
+       AND (NOT hotmesh_dba._is_of_jobs((lane).step)
+            OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
+           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
+END
+$$;
+
+-- All due jobs of so many pages (NULL: to the end).
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(v_until);
+    v_outcome.lane := lane;
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
 $$;
 
 -- One bounded batch of any step in one lane; whoever removes rows calls this. max_rows NULL: all that is due.
@@ -14,24 +39,32 @@ RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
+    v_pages   bigint;
 BEGIN
-    IF NOT hotmesh_dba._is_there(lane) THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
-    END IF;
     IF (lane).sweeps THEN
         RETURN hotmesh_dba._delete_due(lane);
+    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+        RETURN v_nothing;
+    END IF;
+    PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
+    IF (lane).careful THEN
+        lane := hotmesh_dba._renewed(lane);     -- it has given way before, perhaps since its table has changed
     END IF;
     IF (lane).way IS NULL THEN
         lane := hotmesh_dba._probe(lane);
     END IF;
+    v_nothing.lane := lane;
     IF (lane).due = 0 THEN
-        RETURN ROW(0, 0, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
+        RETURN v_nothing;
     ELSIF NOT (hotmesh_dba._is_of_jobs((lane).step) OR (lane).is_leaf) THEN
         RETURN hotmesh_dba._delete_by_key(lane, max_rows);
-    ELSIF whole_pages AND (lane).way = 'blocks' AND NOT (lane).careful AND NOT hotmesh_dba._is_of_jobs((lane).step) THEN
+    ELSIF whole_pages AND hotmesh_dba._may_take_pages(lane) THEN
+        v_pages := CASE WHEN max_rows IS NOT NULL THEN greatest(1, max_rows / (lane).per_page) END;
         BEGIN
-            RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
-                                                         THEN greatest(1, max_rows / (lane).per_page) END);
+            RETURN CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_window_of_jobs(lane, v_pages)
+                        ELSE hotmesh_dba._delete_window(lane, v_pages) END;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
@@ -57,13 +90,14 @@ BEGIN
     IF v_choice.tids IS NOT NULL THEN
         v_outcome := hotmesh_dba._take(v_choice.lane, v_choice.ids, v_choice.tids);
     END IF;
+    -- By marks, a batch that took nothing and came no further would be chosen again for ever.
+    v_outcome.finished := v_choice.finished
+        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip'
+       AND (v_choice.lane).next_mark = (lane).next_mark;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
     lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
-    -- By marks, a batch that took nothing would be chosen again for ever.
-    v_outcome.finished := v_choice.finished
-        OR v_outcome.taken + cardinality(v_outcome.skipped) = 0 AND (lane).way = 'index' AND ((lane).step).name <> 'strip';
     RETURN v_outcome;
 END
 $$;

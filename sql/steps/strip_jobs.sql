@@ -23,7 +23,7 @@ BEGIN
     IF v_marked < cardinality(job_ids) THEN
         RAISE triggered_action_exception
             USING MESSAGE = format('%s of %s jobs were not marked', cardinality(job_ids) - v_marked, cardinality(job_ids)),
-                  DETAIL = 'A trigger or a policy kept them from it.';
+                  DETAIL = 'A trigger, a rule or a policy kept them from it.';
     END IF;
     RETURN ROW(v_marked, v_attributes, 0, '{}'::text[], true, lane)::hotmesh_dba._outcome;
 END

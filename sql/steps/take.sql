@@ -1,5 +1,6 @@
--- Removes the chosen rows, whatever their kind: jobs by their ids, others by their ctids.
-CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
+-- Removes the chosen rows, whatever their kind: jobs by their ids or in a window of pages, others by their ctids.
+CREATE OR REPLACE FUNCTION hotmesh_dba._take_all(lane hotmesh_dba._lane, ids uuid[], tids tid[], page_window tid[] DEFAULT NULL)
+RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -10,10 +11,11 @@ DECLARE
 BEGIN
     v_outcome := CASE
         WHEN ((lane).step).name = 'strip' THEN hotmesh_dba._strip_jobs(lane, ids)
-        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids)
+        WHEN hotmesh_dba._is_of_jobs((lane).step) THEN hotmesh_dba._delete_jobs(lane, ids, page_window)
         ELSE hotmesh_dba._delete_chosen(lane, tids)
     END;
     PERFORM hotmesh_dba._set_replication_role(v_role);
+    PERFORM hotmesh_dba._check_stands(lane);
     IF (lane).triggers_off THEN
         -- Asked once more behind the statement: by now its locks keep whoever makes a trigger or a foreign key waiting.
         PERFORM hotmesh_dba._check_fast_path((lane).step);
@@ -51,6 +53,7 @@ BEGIN
         END IF;
         RETURN v_outcome;
     EXCEPTION WHEN OTHERS OR assert_failure THEN
+        PERFORM hotmesh_dba._check_stands(lane);    -- a right that is gone from a leaf is no error while the parent has it
         IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
            OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;

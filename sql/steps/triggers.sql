@@ -26,17 +26,27 @@ BEGIN
 END
 $$;
 
--- A trigger that is not one of HotMesh's would be left out too, and one that is ENABLE REPLICA would fire.
+-- A trigger that is not one of HotMesh's would be left out too, and one that is ENABLE REPLICA would fire; as with rules.
 CREATE OR REPLACE FUNCTION hotmesh_dba._unknown_triggers(jobs regclass, attributes regclass) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT string_agg(DISTINCT format('%I on %s', t.tgname, t.tgrelid::regclass), ', ')
-    FROM (SELECT hotmesh_dba._tree(jobs) AS relation UNION ALL SELECT hotmesh_dba._tree(attributes)) r
-    JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
-    WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
-                           'trg_update_attributes_updated_at')
-       OR t.tgenabled IN ('R', 'A')
+    WITH tree (relation) AS (
+        SELECT hotmesh_dba._tree(jobs) UNION ALL SELECT hotmesh_dba._tree(attributes)
+    ), unknown (name, relation) AS (
+        SELECT t.tgname, t.tgrelid
+        FROM tree r
+        JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
+        WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
+                               'trg_update_attributes_updated_at')
+           OR t.tgenabled IN ('R', 'A')
+        UNION ALL
+        SELECT w.rulename, w.ev_class
+        FROM tree r
+        JOIN pg_rewrite w ON w.ev_class = r.relation AND w.ev_type IN ('2', '4') AND w.ev_enabled <> 'D'
+    )
+    SELECT string_agg(DISTINCT format('%I on %s', u.name, u.relation::regclass), ', ')
+    FROM unknown u
 $$;
 
 -- Foreign keys that hang on either table, the one from attributes to jobs aside: they would not be looked after.
@@ -69,7 +79,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_no_fast_path('25001', 'In this isolation attributes that were committed meanwhile would become orphans.',
             'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.');
     ELSIF v_triggers IS NOT NULL THEN
-        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Triggers that are not HotMesh''s would not fire, or would: %s.', v_triggers),
+        PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Triggers or rules that are not HotMesh''s would not fire, or would: %s.', v_triggers),
             'Drop them, if nobody needs them.');
     ELSIF v_keys <> 1 OR v_others IS NOT NULL THEN
         PERFORM hotmesh_dba._raise_no_fast_path('55000', format('Foreign keys would not be looked after: %s.',

@@ -10,6 +10,15 @@ DROP FUNCTION hotmesh_dba._delete_rows(hotmesh_dba._step, bigint);
 DROP FUNCTION hotmesh_dba._batch_bound(hotmesh_dba._step);
 DROP TYPE hotmesh_dba._outcome;
 
+-- 1.0.0 knew one index of an app's jobs. The view that asks for it is replaced below.
+CREATE OR REPLACE VIEW hotmesh_dba.app AS
+SELECT NULL::pg_catalog.name AS schema, NULL::pg_catalog.name AS owner, NULL::text AS wrapper, false AS migrated, false AS indexed;
+DROP FUNCTION hotmesh_dba._pruned_at_index(regclass, boolean);
+DROP FUNCTION hotmesh_dba._index_name(name);
+DROP FUNCTION hotmesh_dba._concurrent_index_sql(regclass, text);
+DROP FUNCTION hotmesh_dba._partitioned_index_sql(regclass, name);
+DROP FUNCTION hotmesh_dba._drop_invalid_indexes_sql(regclass);
+
 ALTER TYPE hotmesh_dba._options ADD ATTRIBUTE disable_triggers boolean;
 ALTER TYPE hotmesh_dba._step ADD ATTRIBUTE mark_column name;
 

@@ -149,7 +149,7 @@ def test_a_function_of_another_owner_is_given_to_the_owner_of_the_tables(
     close_to_public(conn)
     # Its old owner could execute it, and still can.
     actions = [action.action for action in deploy(conn, "myapp")]
-    assert actions == ["replaced", "owned", "granted"]
+    assert actions == ["created", "replaced", "owned", "granted"]
     assert may_execute(conn, owner)
     assert deploy(conn, "myapp") == []
 

@@ -56,6 +56,7 @@ def test_every_listed_app_is_reached_by_its_listed_name(conn: Connection, app: N
         assert [action.action for action in deploy(conn, schema)] == [
             "added",
             "created",
+            "created",
             "dropped",
             "created",
         ]

@@ -42,7 +42,8 @@ def test_the_sdk_deploys_first(
     app("myapp", "current", owner)
     sdk_replace(connect(owner), "myapp")
     assert state(conn, "myapp") == ("foreign", True, True)
-    assert [action.action for action in deploy(connect(owner), "myapp")] == ["replaced"]
+    actions = [action.action for action in deploy(connect(owner), "myapp")]
+    assert actions == ["created", "replaced"]
     assert state(conn, "myapp") == ("ours", True, True)
 
 

@@ -6,7 +6,8 @@ import pytest
 from psycopg import errors
 
 from tests.conftest import Connect, NewRole
-from tests.deploy.observe import one, run, warnings_of
+from tests.deploy.observe import one, refused, run, warnings_of
+from tests.input.refusing import nothing_changed
 from tests.support.server import Connection
 
 STRIP = "SELECT marked_pruned, stripped_attributes FROM myapp.prune('0 s', false, false, true)"
@@ -58,6 +59,42 @@ def test_a_policy_for_deletion_is_enough_to_delete(
     due = one(conn, "SELECT count(*) FROM myapp.jobs WHERE expired_at < now()")
     assert due > 0
     assert one(connect(pruner), "SELECT deleted_jobs FROM myapp.prune('0 s')") == due
+
+
+@pytest.mark.parametrize("table", ["jobs", "worker_streams", "signal_registry"])
+@pytest.mark.parametrize("face", ["prune", "prune_batched", "preview"])
+def test_with_row_security_off(
+    conn: Connection, connect: Connect, pruner: str, face: str, table: str
+) -> None:
+    """PostgreSQL then refuses what a policy would filter; we say so before anything is done."""
+    run(
+        conn,
+        f"ALTER TABLE myapp.{table} ENABLE ROW LEVEL SECURITY;"
+        f"CREATE POLICY everything ON myapp.{table} USING (true)",
+    )
+    caller = connect(pruner)
+    call = "CALL" if face == "prune_batched" else "SELECT * FROM"
+    statement = f"{call} hotmesh_dba.{face}('myapp', '0 s')"
+    run(caller, "SET row_security = off")
+    with nothing_changed(conn, "myapp"):
+        refusal = refused(caller, "42501", statement)
+    assert f"myapp.{table}" in refusal.message
+    assert refusal.hint.startswith("SET row_security = on;")
+    run(caller, "SET row_security = on")
+    run(caller, statement)
+
+
+def test_with_row_security_off_there_is_no_record(
+    conn: Connection, connect: Connect, pruner: str
+) -> None:
+    """The table of runs has policies of its own."""
+    caller = connect(pruner)
+    run(caller, "SET row_security = off")
+    with nothing_changed(conn, "myapp"):
+        refusal = refused(caller, "42501", "CALL hotmesh_dba.prune_batched('myapp', '0 s')")
+    assert "hotmesh_dba.run" in refusal.message
+    assert refusal.hint.startswith("SET row_security = on;")
+    assert one(caller, "SELECT deleted_jobs FROM hotmesh_dba.prune('myapp', '0 s')") > 0
 
 
 def test_a_job_whose_mark_a_trigger_swallows_keeps_its_attributes(

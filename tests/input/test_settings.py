@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect
-from tests.deploy.observe import run, sqlstate
+from tests.deploy.observe import deploy, run, sqlstate, state
 from tests.input.refusing import settings
 from tests.support.server import Connection
 
@@ -54,3 +54,24 @@ def test_foreign_keys_are_enforced_after_a_prune(conn: Connection) -> None:
             " VALUES (gen_random_uuid(), 'abc', 'adata')"
         )
         assert sqlstate(conn, orphan) == "23503"
+
+
+@pytest.mark.parametrize("way", ["", "blocks", "index", "keys"])
+@pytest.mark.usefixtures("full")
+def test_strings_that_are_not_standard(connect: Connect, way: str) -> None:
+    """standard_conforming_strings governs the text of our routines as well."""
+    conn = connect()
+    run(conn, f"SET standard_conforming_strings = off; SET hotmesh_dba.way = '{way}'")
+    assert state(conn, "myapp") == ("ours", True, True)
+    assert deploy(conn, "myapp") == []
+    options = "'myapp', '0 s', true, true, true"
+    due = f"SELECT p::text FROM hotmesh_dba.preview({options}) p"
+    todo = run(conn, due)
+    run(conn, "BEGIN")
+    run(conn, f"SELECT * FROM hotmesh_dba.prune({options})")
+    none = run(conn, due)
+    assert none != todo
+    run(conn, "ROLLBACK")
+    assert run(conn, due) == todo
+    run(conn, f"CALL hotmesh_dba.prune_batched({options})")
+    assert run(conn, due) == none == [("(0,0,0,0,0,0,0,0,t)",)]

@@ -322,7 +322,11 @@ def test_without_an_index_it_reads_no_more(
 ) -> None:
     mine = connect(owner)
     set_policy(mine)
-    run(conn, "DROP INDEX myapp.idx_jobs_expired_at, myapp.idx_jobs_pruned_at")
+    run(
+        conn,
+        "DROP INDEX myapp.idx_jobs_expired_at, myapp.idx_jobs_pruned_at"
+        ", myapp.idx_jobs_unstripped",
+    )
     fill(NEW + "'book', 1, true, NULL FROM generate_series(1, 50000) n")
     looks_cheap(connect, owner)
     assert by_table(mine)["jobs"].exact is False

@@ -286,7 +286,7 @@ def _cast(name: str) -> sql.SQL:
 
 # --- what is different about an app ----------------------------------------------------------
 
-NO_INDEX = 'DROP INDEX "My App".idx_jobs_pruned_at'
+NO_INDEX = 'DROP INDEX IF EXISTS "My App".idx_jobs_pruned_at, "My App".idx_jobs_unstripped'
 NO_STREAMS = 'DROP TABLE "My App".engine_streams, "My App".worker_streams'
 NO_WORKER_STREAMS = 'DROP TABLE "My App".worker_streams'
 NO_SIGNALS = 'DROP TABLE "My App".signal_registry'

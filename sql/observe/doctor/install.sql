@@ -57,15 +57,18 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN a.migrated THEN 'warning' ELSE 'problem' END,
            CASE WHEN NOT a.migrated THEN 'jobs has no column pruned_at, so nothing can be stripped.'
-                WHEN hotmesh_dba._pruned_at_index(hotmesh_dba._jobs(app_schema), valid => false) IS NOT NULL
-                THEN 'The index (pruned_at) WHERE pruned_at IS NULL of jobs is not valid: its build was broken off.'
-                ELSE 'jobs has no index (pruned_at) WHERE pruned_at IS NULL: the strip reads all jobs.' END,
+                ELSE format('The strip reads more of jobs than it strips: %s.', m.indexes) END,
            CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
                           THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
-    FROM hotmesh_dba.app a
-    WHERE a.schema = app_schema AND NOT (a.migrated AND a.indexed)
+    FROM hotmesh_dba.app a,
+         LATERAL (SELECT string_agg(format('its index %s %s', w.definition,
+                                           CASE WHEN hotmesh_dba._strip_index(hotmesh_dba._jobs(app_schema), w.kind, valid => false) IS NULL
+                                                THEN 'is missing' ELSE 'is not valid, as its build was broken off' END), '; ') AS indexes
+                  FROM hotmesh_dba._strip_indexes() w
+                  WHERE hotmesh_dba._strip_index(hotmesh_dba._jobs(app_schema), w.kind) IS NULL) m
+    WHERE a.schema = app_schema AND (m.indexes IS NOT NULL OR NOT a.migrated)
 $$;
 
 -- Without an index on job_id each job that goes makes its cascade read all attributes.
