@@ -57,9 +57,10 @@ def test_a_wrapper_works_on_without_a_new_deploy(new_database: NewDatabase, vers
         load_sample(conn, "myapp", jobs=40, attributes=5)
         run(conn, UPDATE)
         assert state(conn, "myapp") == ("ours", True, True)
-        # The index of 1.1.0: it makes the strip faster, and nothing needs it.
+        # The index of 1.1.0 makes the strip faster, and nothing needs it.
         added = run(conn, "SELECT action, object FROM hotmesh_dba.deploy('myapp')")
-        assert added == [("created", "index myapp.idx_jobs_unstripped")]
+        missing = [("created", "index myapp.idx_jobs_unstripped")] if version == "1.0.0" else []
+        assert added == missing
         ((jobs, *_),) = run(conn, "SELECT * FROM myapp.prune('7 days', true, true, true)")
         assert jobs > 0
         run(conn, "DROP EXTENSION hotmesh_dba")
