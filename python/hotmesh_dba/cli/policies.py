@@ -156,7 +156,7 @@ def run_policy(
     *,
     all_apps: AllApps = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Whatever share of a table goes: no max_percent.")
+        bool, typer.Option("--force", help="Also a disabled one, and whatever share goes.")
     ] = False,
     workers: Workers = None,
     vacuum_afterwards: Vacuum = False,
@@ -167,7 +167,7 @@ def run_policy(
     dsn: Dsn = "",
     as_json: Json = False,
 ) -> None:
-    """Run prune with the options of a policy, also of a disabled one."""
+    """Run prune with the options of a policy."""
     app_id, policy_name = with_name(app_id, name, all_apps)
     settings = Settings(
         as_json, yes, dry_run, vacuum_afterwards, strict, app_id is None, progress_every
