@@ -44,6 +44,7 @@ ONE = "one transaction"
 OURS = "ours"
 FAST = "ours, triggers disabled"
 TWO = "ours, 2 workers"
+BACKLOG = "backlog()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +319,70 @@ def _count_all(conn: Connection) -> None:
         c.execute(conn, f"SELECT count(*) FROM {APP}.{table}")
 
 
+def backlog(bench: Bench) -> Section:
+    """What is due, looked up by backlog(), beside large tables of which nothing or half is due."""
+    count = bench.scale.idle
+    section = Section()
+    for what, kinds, due in (
+        ("nothing", ("failed", "stripped"), "false"),
+        ("half", ("expired", "live", "running", "stripped"), "i % 2 = 0"),
+    ):
+        template = bench.stage.template(f"backlog_{what}", _watched(count, kinds, due))
+        work = f"{what} due of {count:,} rows a table"
+        for session in ("a session that is kept", "a new session"):
+            times = _looks(bench, template, kept=session != "a new session")
+            bar = None if session == "a new session" else 0.05
+            section.ratio(f"{work}, {session}", times, (BACKLOG, "count(*)"), bar)
+            section.times(f"{work}, {session}", times)
+        bench.stage.forget(template)
+    return section
+
+
+def _watched(count: int, kinds: tuple[str, ...], due: str) -> Build:
+    """Tables of `count` rows (jobs: half as many), under a policy that takes of all of them."""
+
+    def build(conn: Connection) -> None:
+        load_jobs(conn, Jobs(count // 2, kinds, attributes=2))
+        for table in ("engine_streams", "worker_streams"):
+            load_messages(conn, Messages(count, due=due, table=table))
+        load_signals(conn, count)
+        c.execute(
+            conn,
+            f"SELECT hotmesh_dba.set_policy('{APP}', 'all', retention => '7 days',"
+            " prune_jobs => true, prune_streams => true, strip_attributes => true,"
+            " prune_signals => true)",
+        )
+
+    return build
+
+
+def _looks(bench: Bench, template: str, *, kept: bool) -> Times:
+    """backlog() and count(*), in turn, each in a session of its own: the same, or a new one."""
+    times = Times()
+    works = {BACKLOG: _look, "count(*)": _count_all}
+    with bench.stage.copy(template) as dbname:
+        with bench.stage.server.connect(dbname) as conn:
+            bench.stage.ready(conn)
+        sessions = {name: bench.stage.server.connect(dbname) for name in works}
+        for name, work in works.items():
+            work(sessions[name])
+        for _ in range(4 * bench.scale.repeats):
+            for name, work in works.items():
+                if not kept:
+                    sessions[name].close()
+                    sessions[name] = bench.stage.server.connect(dbname)
+                start = time.perf_counter()
+                work(sessions[name])
+                times.seconds.setdefault(name, []).append(time.perf_counter() - start)
+        for conn in sessions.values():
+            conn.close()
+    return times
+
+
+def _look(conn: Connection) -> None:
+    c.execute(conn, "SELECT * FROM hotmesh_dba.backlog()")
+
+
 def few_due(bench: Bench) -> Section:
     """Few messages of many are due: the oldest, or one on every page."""
     count = bench.scale.sparse
@@ -514,6 +579,7 @@ CASES: dict[str, Case] = {
         delete_streams,
         two_workers,
         nothing_due,
+        backlog,
         few_due,
         doubling,
         longest_transaction,

@@ -16,7 +16,8 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
-ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE fuse hotmesh_dba._step[], ADD ATTRIBUTE max_percent numeric;
+GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON TABLE hotmesh_dba.run IS
@@ -84,7 +85,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_wal_rate IS 'Bytes of WAL a second; NUL
 COMMENT ON COLUMN hotmesh_dba.policy.max_replica_lag IS 'A run waits while a replica is further behind; NULL: no limit.';
 COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would delete more than so much of a table stops before its first row; 100: none.';
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
-COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether run_due runs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
 COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
@@ -110,6 +111,8 @@ CREATE TYPE hotmesh_dba._due AS (
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
+);
+
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown
@@ -211,17 +214,22 @@ AS $$
 $$;
 
 -- The index (pruned_at) WHERE pruned_at IS NULL of a table, whatever its name; one that is not valid is a build
--- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
--- pg_get_expr would wait for whoever has locked the table.
+-- that was broken off, or one on a partitioned table that waits for its parts. Read off the catalogue as it stands there:
+-- pg_get_expr and pg_get_indexdef would wait for whoever has locked the table.
 CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass
-    FROM pg_index i
-    WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
-    LIMIT 1
+BEGIN
+    RETURN (SELECT i.indexrelid::regclass
+            FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indexrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = 'pruned_at' AND NOT a.attisdropped
+            WHERE i.indrelid = relation AND i.indisvalid = valid AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum
+              AND i.indpred::text ~ format('^{NULLTEST :arg {VAR [^{}]*:varattno %s [^{}]*} :nulltesttype 0 [^{}]*}$', a.attnum)
+            LIMIT 1);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid
@@ -739,23 +747,27 @@ $$;
 -- The attributes that the strip removes, over alias a; NULL where the type is not HotMesh's. NOT IN, since the planner knows no better way round
 -- the index (type, symbol) where a restored database has no statistics yet.
 CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_filter(attributes regclass, keep_hmark boolean) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
-    FROM pg_attribute t
-    JOIN pg_enum e ON e.enumtypid = t.atttypid
-    WHERE t.attrelid = attributes AND t.attname = 'type'
-      AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark')
+BEGIN
+    RETURN (SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
+            FROM pg_attribute t
+            JOIN pg_enum e ON e.enumtypid = t.atttypid
+            WHERE t.attrelid = attributes AND t.attname = 'type'
+              AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark'));
+END
 $$;
 
 -- What a call does, a row a step and table, in the contract's order: the one place that says which rows are
 -- due. Whatever removes, counts or previews rows takes them from here. A missing table has no row.
 -- Only $1 (before) and $2 (entity_list) stand in a filter, and never an expression over a column.
 CREATE OR REPLACE FUNCTION hotmesh_dba._steps(options hotmesh_dba._options) RETURNS SETOF hotmesh_dba._step
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     WITH app AS (
         SELECT hotmesh_dba._jobs(options.app_schema) AS jobs,
                hotmesh_dba._attributes(options.app_schema) AS attributes,
@@ -787,7 +799,8 @@ AS $$
            CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END,
            s.mark_column::name
     FROM step s
-    ORDER BY s.ordinal
+    ORDER BY s.ordinal;
+END
 $$;
 
 -- sql/steps/lanes.sql
@@ -923,7 +936,7 @@ AS $$
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
            disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
-           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false, 0
     FROM place p
     ORDER BY p.number
 $$;
@@ -956,6 +969,7 @@ BEGIN
     v_lane.passes := 0;
     v_lane.taken := 0;
     v_lane.finished := false;
+    v_lane.faults := 0;
     RETURN v_lane;
 END
 $$;
@@ -1182,7 +1196,7 @@ BEGIN
         INTO v_is_due
         USING step.before, step.entity_list;
     RETURN v_is_due;
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     RETURN true;    -- whoever comes to it will see
 END
 $$;
@@ -1655,35 +1669,46 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 
 -- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
--- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
--- transaction, which is whole or not at all.
+-- After a hundred in a row no more than one of a batch is looked for, so that it soon comes to what lies behind them
+-- (the oldest rows of a table are just those that could never go); after two hundred it is no row's fault, and the error
+-- stands. So it does at once for a delete in the caller's transaction, which is whole or not at all.
 CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_half  int := cardinality(tids) / 2;
-    v_key   text;
-    v_left  hotmesh_dba._outcome;
-    v_right hotmesh_dba._outcome;
+    v_half    int := cardinality(tids) / 2;
+    v_key     text;
+    v_outcome hotmesh_dba._outcome;
+    v_newer   hotmesh_dba._outcome;
 BEGIN
     BEGIN
-        RETURN hotmesh_dba._take_all(lane, ids, tids);
-    EXCEPTION WHEN OTHERS THEN
-        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+        v_outcome := hotmesh_dba._take_all(lane, ids, tids);
+        IF v_outcome.taken > 0 THEN
+            lane.faults := 0;
+            v_outcome.lane := lane;
+        END IF;
+        RETURN v_outcome;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
+           OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
             v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
             PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            lane.faults := (lane).faults + 1;
             RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
         END IF;
     END;
-    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
-    lane.skip := (lane).skip || v_left.skipped;
-    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
-    RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
-               v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
+    v_newer := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
+    IF (v_newer.lane).faults >= 100 THEN
+        RETURN v_newer;
+    END IF;
+    v_outcome := hotmesh_dba._take(v_newer.lane, ids[: v_half], tids[: v_half]);
+    RETURN ROW(v_outcome.taken + v_newer.taken, v_outcome.attributes + v_newer.attributes,
+               v_outcome.cascaded + v_newer.cascaded, v_outcome.skipped || v_newer.skipped, true,
+               v_outcome.lane)::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1742,7 +1767,7 @@ BEGIN
         BEGIN
             RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
                                                          THEN greatest(1, max_rows / (lane).per_page) END);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
     END IF;
@@ -1769,6 +1794,7 @@ BEGIN
     END IF;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
+    lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
     -- By marks, a batch that took nothing would be chosen again for ever.
     v_outcome.finished := v_choice.finished
@@ -2106,29 +2132,66 @@ CREATE POLICY may_prune ON hotmesh_dba.run
     WITH CHECK (hotmesh_dba._may_prune(app)
                 OR state = 'failed' AND hotmesh_dba._is_a_lost_apps(app, role, policy));
 
+-- A run whose app is renamed or dropped under it may still close its record, where no app has that name now.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_ours_alone(app name, role name, pid int) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT role = current_user AND pid = pg_backend_pid()
+       AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = _is_ours_alone.app)
+$$;
+
+DROP POLICY IF EXISTS lost_app_seen ON hotmesh_dba.run;
+DROP POLICY IF EXISTS lost_app_closed ON hotmesh_dba.run;
+CREATE POLICY lost_app_seen ON hotmesh_dba.run FOR SELECT USING (hotmesh_dba._is_ours_alone(app, role, pid));
+CREATE POLICY lost_app_closed ON hotmesh_dba.run FOR UPDATE
+    USING (hotmesh_dba._is_ours_alone(app, role, pid)) WITH CHECK (hotmesh_dba._is_ours_alone(app, role, pid));
+
 -- sql/runs/record.sql
 
 -- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
+
+-- Whoever may prune an app can write any nonsense into the records of its runs: what is worked out of them never fails.
+CREATE OR REPLACE FUNCTION hotmesh_dba._as_count(number numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(greatest(number, 0), 9223372036854775807)::bigint $$;
 
 -- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
 CREATE OR REPLACE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
-         + run.deleted_signals + run.marked_pruned
+    SELECT hotmesh_dba._as_count(run.deleted_jobs::numeric + run.deleted_transient + run.deleted_engine_streams
+                                 + run.deleted_worker_streams + run.deleted_signals + run.marked_pruned)
 $$;
 
--- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
--- the very thing we are here against.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rows_left(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._as_count(run.expected::numeric - hotmesh_dba._rows_done(run)) $$;
+
+-- Rows a second since it began; NULL where that cannot be told.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rate(run hotmesh_dba.run) RETURNS float8
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN run.started_at > 'epoch' AND run.updated_at > run.started_at AND run.updated_at < '9999-01-01 UTC'
+                THEN hotmesh_dba._rows_done(run) / date_part('epoch', run.updated_at - run.started_at) END
+$$;
+
+-- Before a run adds its row. Runs of this app whose process is gone are closed; what they had committed stays. Old
+-- records go: a table that only grows would be the very thing we are here against.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_dead bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     UPDATE hotmesh_dba.run r
-    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
@@ -2188,13 +2251,13 @@ BEGIN
 END
 $$;
 
--- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+-- NULL before they are planned. Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
 CREATE OR REPLACE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(sum(l.locked + cardinality(l.skip)
-                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    SELECT CASE WHEN (run).lanes IS NOT NULL THEN coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0) END
     FROM unnest((run).lanes) l
 $$;
 
@@ -2225,12 +2288,24 @@ $$;
 -- head, and its end gives them up. In the key space of two integers, since HotMesh uses the other.
 --   (app, 0)       exclusive by a run alone, shared by workers
 --   (app, worker)  exclusive by a worker
+--   (app, -1)      exclusive by whoever begins a run
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._key_of(schema_oid oid) RETURNS int
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hashtext('hotmesh_dba ' || schema_oid) & 2147483647 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._lock_key(app_schema name) RETURNS int
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._key_of(n.oid) FROM pg_namespace n WHERE n.nspname = app_schema $$;
+
+-- Was the app renamed, or dropped? A run's locks hang on its schema's oid, whatever that is called.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_lost(app_schema name, schema_oid oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT hashtext('hotmesh_dba ' || n.oid) & 2147483647 FROM pg_namespace n WHERE n.nspname = app_schema
+    SELECT NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = schema_oid AND n.nspname = app_schema)
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._try_run_locks(app_schema name, worker int, workers int) RETURNS boolean
@@ -2254,7 +2329,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '10s'
 AS $$
 DECLARE
-    v_key int := hotmesh_dba._lock_key((run).app);
+    v_key int := hotmesh_dba._key_of((run).schema_oid);
 BEGIN
     IF (run).workers = 1 THEN
         PERFORM pg_advisory_xact_lock(v_key, 0);
@@ -2272,7 +2347,8 @@ END
 $$;
 
 -- Does this run's process hold one of its locks, or queue for one? A pid alone proves nothing: it is used again, and
--- comes back from a dump. Our own process at work on another run is no proof for the old one either.
+-- comes back from a dump. Our own process at work on another run is no proof for the old one either, nor is one that
+-- queues at (app, -1) to begin the next.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_alive(run hotmesh_dba.run) RETURNS boolean
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -2281,26 +2357,32 @@ AS $$
        AND EXISTS (SELECT FROM pg_locks l
                    WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.pid = run.pid
                      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-                     AND l.classid = hotmesh_dba._lock_key(run.app)::oid)
+                     AND l.classid = hotmesh_dba._lock_key(run.app)::oid AND l.objid IN (0, run.worker::oid))
 $$;
 
--- The same, allowing for the moment between two batches in which it has none: asked for up to a second.
-CREATE OR REPLACE FUNCTION hotmesh_dba._is_surely_dead(run hotmesh_dba.run) RETURNS boolean
+-- The app's runs that say `running` and are not, allowing for the moment between two batches in which one has no lock:
+-- all of them are looked at for up to a second.
+CREATE OR REPLACE FUNCTION hotmesh_dba._dead_runs(app_schema name) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + interval '1 second';
+    v_ids   bigint[] := ARRAY(SELECT r.id FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_runs  hotmesh_dba.run[];
 BEGIN
     LOOP
-        IF hotmesh_dba._is_alive(run) THEN
-            RETURN false;
-        ELSIF run.pid = pg_backend_pid() OR run.started_at < pg_postmaster_start_time() OR clock_timestamp() >= v_until
-              OR NOT EXISTS (SELECT FROM pg_stat_get_activity(run.pid)) THEN
-            RETURN true;
-        END IF;
+        -- One that has ended meanwhile is neither.
+        v_runs := ARRAY(SELECT r FROM hotmesh_dba.run r
+                        WHERE r.id = ANY (v_ids) AND r.state = 'running' AND NOT hotmesh_dba._is_alive(r));
+        v_ids := ARRAY(SELECT r.id FROM unnest(v_runs) r);
+        EXIT WHEN clock_timestamp() >= v_until
+               OR NOT EXISTS (SELECT FROM unnest(v_runs) r
+                              WHERE r.pid <> pg_backend_pid() AND r.started_at >= pg_postmaster_start_time()
+                                AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid)));
         PERFORM pg_sleep(0.02);
     END LOOP;
+    RETURN v_ids;
 END
 $$;
 
@@ -2311,12 +2393,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_holder text;
+    v_dead   bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     SELECT string_agg(format('Run %s of role "%s" (process %s, worker %s of %s) has removed %s rows since %s.', r.id, r.role, r.pid,
                              r.worker, r.workers, hotmesh_dba._rows_done(r), date_trunc('second', r.started_at)), ' ')
     INTO v_holder
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.state = 'running' AND NOT hotmesh_dba._is_surely_dead(r);
+    WHERE r.app = app_schema AND r.state = 'running' AND r.id <> ALL (v_dead);
     RAISE EXCEPTION 'another run prunes app "%"', app_schema
         USING ERRCODE = 'lock_not_available',
               DETAIL = concat_ws(' ', detail, coalesce(v_holder, hotmesh_dba._run_lock_holders(app_schema))),
@@ -2488,8 +2571,8 @@ BEGIN
     v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
     RETURN CASE WHEN v_lane.due = 0 THEN '{}'
                 WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    RETURN NULL;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    RETURN NULL;    -- what is wrong is seen when its turn has come
 END
 $$;
 
@@ -2507,7 +2590,7 @@ BEGIN
     FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
         BEGIN
             v_lane := hotmesh_dba._probe(v_lane);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             NULL;   -- it is probed when its turn has come
         END;
         v_lane.spares := true;
@@ -2600,7 +2683,7 @@ AS $$
     SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
 $$;
 
--- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
+-- The run's row, joined to the first worker's by group_id; the first one's is its own id.
 CREATE OR REPLACE FUNCTION hotmesh_dba._insert_run(
     options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -2614,11 +2697,14 @@ BEGIN
     VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
             (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
     RETURNING r.id INTO v_id;
+    IF _insert_run.group_id IS NULL THEN
+        UPDATE hotmesh_dba.run r SET group_id = v_id WHERE r.id = v_id;
+    END IF;
     RETURN v_id;
 END
 $$;
 
--- Everything that comes before the first batch: the arguments, the rights, the locks, the plan, the record.
+-- Everything that comes before the plan: the rights, the locks, the record.
 CREATE OR REPLACE FUNCTION hotmesh_dba._start_run(
     options hotmesh_dba._options, arguments jsonb, batch_size int, batch_time interval, batch_pause interval,
     max_runtime interval, max_rows bigint, worker int, workers int, max_wal_rate bigint, max_replica_lag interval)
@@ -2645,10 +2731,9 @@ BEGIN
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(
-        v_steps, (options).disable_triggers, worker, workers,
-        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
-    v_run.current := 1;
+    v_run.schema_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_run.app);
+    v_run.steps := v_steps;
+    v_run.disable_triggers := (options).disable_triggers;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;
     v_run.batch_pause := batch_pause;
@@ -2662,15 +2747,11 @@ BEGIN
     v_run.replay_since := clock_timestamp();
     v_run.failed_steps := '{}';
     v_run.ended := false;
-    UPDATE hotmesh_dba.run r
-    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
-        expected_by_step = hotmesh_dba._expected_by_step(v_run.lanes), updated_at = clock_timestamp()
-    WHERE r.id = v_run.id;
     RETURN v_run;
 END
 $$;
--- The procedure's arguments, resolved and written down.
+-- The procedure's arguments, resolved and written down; an interval in one style, whatever the session's, for workers
+-- compare what they were given.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
     entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
@@ -2680,6 +2761,7 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
 RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     v_options   hotmesh_dba._options;
@@ -2729,7 +2811,7 @@ BEGIN
     IF (run).sqlstate IS NULL AND v_skipped > 0 THEN
         run.sqlstate := '09000';    -- triggered_action_exception
         run.message := format('%s rows of app "%s" cannot be removed', v_skipped, (run).app);
-        run.detail := 'A WARNING named each of them; everything else that was due is gone.';
+        run.detail := 'A WARNING named each of them.';
         run.hint := 'Mend or delete those rows by hand; see hotmesh_dba.run for the record.';
     END IF;
     RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NOT NULL THEN 'error' WHEN v_locked > 0 THEN 'locked' END);
@@ -2769,6 +2851,34 @@ BEGIN
 END
 $$;
 
+-- Was its table dropped under us? Then its rows are gone, and nothing is left to do there.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_gone(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = lane.relation) $$;
+
+-- What a batch, or a look at a lane, does with an error that is no lock's. A row's fault ends its lane; any other error
+-- ends its step, for it would meet all the step's lanes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_lane(
+    run hotmesh_dba._run, lane hotmesh_dba._lane, sqlstate_of text, message text, detail text, hint text)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
+    run := hotmesh_dba._with_error(run, sqlstate_of, message, detail, hint);
+    IF NOT hotmesh_dba._is_a_rows_fault(sqlstate_of) THEN
+        run.failed_steps := (run).failed_steps || ((lane).step).name;
+    END IF;
+    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
+END
+$$;
+
 -- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
 -- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
 -- meanwhile are left to the next run.
@@ -2784,7 +2894,7 @@ BEGIN
     IF (lane).sweeps AND v_left > 0 THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
-    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
+    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000 OR (lane).faults >= 100) THEN
         lane.passes := (lane).passes + 1;
         lane.taken := 0;
         lane.way := NULL;
@@ -2809,7 +2919,9 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
-    IF (lane).sweeps THEN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
     lane.careful := true;
@@ -2830,23 +2942,12 @@ BEGIN
             lane.setbacks := 0;
             run.lanes[(run).current] := lane;
             RETURN CASE WHEN v_choice.finished THEN hotmesh_dba._leave_lane(run, lane, true) ELSE run END;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            NULL;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            NULL;   -- so it is left
         END;
     END IF;
     lane.locked := greatest(1, (lane).locked);
     RETURN hotmesh_dba._leave_lane(run, lane, false);
-END
-$$;
-
--- A step that fails does not keep the others from running; its own other lanes are left.
-CREATE OR REPLACE FUNCTION hotmesh_dba._fail_step(run hotmesh_dba._run, step_name text) RETURNS hotmesh_dba._run
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    run.failed_steps := (run).failed_steps || step_name;
-    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
 END
 $$;
 
@@ -2867,54 +2968,109 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+-- A batch, its record, and the last look where it was the lane's last: whole, or undone by whoever called.
+CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run, lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_lane    hotmesh_dba._lane := (run).lanes[(run).current];
-    v_step    text := ((v_lane).step).name;
     v_begun   timestamptz := clock_timestamp();
     v_wal     pg_lsn := pg_current_wal_insert_lsn();
-    v_rows    bigint;
     v_outcome hotmesh_dba._outcome;
-    v_detail  text;
-    v_hint    text;
     v_elapsed interval;
 BEGIN
-    IF v_step = ANY ((run).failed_steps) THEN
-        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
+    v_outcome := hotmesh_dba._run_batch(lane, _do_batch.max_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+    v_elapsed := clock_timestamp() - v_begun;
+    lane := v_outcome.lane;
+    lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    IF (lane).faults >= 100 THEN        -- in strides that soon lead past the rows that cannot go, slow as these are
+        lane.size := greatest((lane).size, hotmesh_dba._first_size((lane).step));
     END IF;
-    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
-    v_rows := hotmesh_dba._batch_rows(run, v_lane);
-    BEGIN
-        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
-        v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
-        v_elapsed := clock_timestamp() - v_begun;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
-        WHEN OTHERS THEN
-            IF (v_lane).sweeps THEN
-                RETURN hotmesh_dba._split_sweep(run, v_lane);
-            END IF;
-            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-            RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
-    END;
-
-    v_lane := v_outcome.lane;
-    v_lane.size := hotmesh_dba._next_size(v_rows, v_outcome.taken, v_elapsed, (run).batch_time);
-    v_lane.setbacks := 0;
-    v_lane.taken := (v_lane).taken + v_outcome.taken;
-    run.lanes[(run).current] := v_lane;
+    lane.setbacks := 0;
+    lane.taken := (lane).taken + v_outcome.taken;
+    run.lanes[(run).current] := lane;
     run.taken := (run).taken + v_outcome.taken;
-    PERFORM hotmesh_dba._record_batch(run, v_step, v_outcome, v_elapsed);
+    PERFORM hotmesh_dba._record_batch(run, ((lane).step).name, v_outcome, v_elapsed);
     run.resume_at := clock_timestamp() + hotmesh_dba._pause_after(run, v_begun, v_wal);
     IF (run).max_replica_lag IS NOT NULL AND hotmesh_dba._replayed((run).replay_lsn) THEN
         run.replay_lsn := pg_current_wal_insert_lsn();
         run.replay_since := clock_timestamp();
     END IF;
-    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, v_lane) ELSE run END;
+    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, lane) ELSE run END;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._try_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane   hotmesh_dba._lane := (run).lanes[(run).current];
+    v_rows   bigint;
+    v_detail text;
+    v_hint   text;
+BEGIN
+    IF ((v_lane).step).name = ANY ((run).failed_steps) THEN
+        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    END IF;
+    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
+    v_rows := hotmesh_dba._batch_rows(run, v_lane);
+    RETURN hotmesh_dba._do_batch(run, v_lane, v_rows);
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
+    WHEN OTHERS OR assert_failure THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN hotmesh_dba._fail_lane(run, v_lane, SQLSTATE, SQLERRM, v_detail, v_hint);
+END
+$$;
+
+-- The first thing that a run does, once others can see it: it looks at how much there is to do, as long as that takes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_run(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    run.lanes := hotmesh_dba._plan_lanes(
+        (run).steps, (run).disable_triggers, (run).worker, (run).workers,
+        (run).workers = 1 AND (run).batch_size IS NULL AND (run).max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL,
+        (run).batch_time);
+    run.current := 1;
+    run.steps := NULL;
+    UPDATE hotmesh_dba.run r
+    SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest((run).lanes) l),
+        expected_by_step = hotmesh_dba._expected_by_step((run).lanes), updated_at = clock_timestamp()
+    WHERE r.id = (run).id;
+    RETURN run;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    RETURN hotmesh_dba._end_run(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), 'error');
+END
+$$;
+
+-- An app that was renamed or dropped under the run is no more what was asked for; and whoever may prune it now does not see
+-- this run's record.
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_name name := (SELECT n.nspname FROM pg_namespace n WHERE n.oid = (run).schema_oid);
+BEGIN
+    IF v_name IS NULL THEN
+        RETURN hotmesh_dba._with_error(run, '3F000', format('app "%s" was dropped under its run', (run).app),
+                                       'Its schema is gone.', 'Nothing is left to do.');
+    ELSIF v_name <> (run).app THEN
+        RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was renamed to "%s" under its run', (run).app, v_name),
+                                       'A run goes on for as long as its app has the name that it was called with.',
+                                       format('Call it again for app %L.', v_name));
+    END IF;
+    RETURN run;
 END
 $$;
 
@@ -2927,8 +3083,12 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
-    IF (run).fuse IS NOT NULL THEN
+    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
+        RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
+    ELSIF (run).max_percent IS NOT NULL THEN
         RETURN hotmesh_dba._try_fuse(run);
+    ELSIF (run).lanes IS NULL THEN
+        RETURN hotmesh_dba._plan_run(run);
     END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
@@ -2938,7 +3098,7 @@ BEGIN
     ELSIF NOT hotmesh_dba._throttle(run) THEN
         RETURN run;
     END IF;
-    RETURN hotmesh_dba._do_batch(run);
+    RETURN hotmesh_dba._try_batch(run);
 EXCEPTION WHEN query_canceled THEN
     run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
     RETURN hotmesh_dba._end_run(run, 'cancelled');
@@ -3023,7 +3183,7 @@ max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included
 max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
-Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input, or the app was dropped meanwhile; 25006 read-only; 42501 missing privilege; 55000 not deployed, triggers that cannot be disabled, or the app was renamed meanwhile; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
 
 -- sql/runs/progress.sql
 
@@ -3041,13 +3201,12 @@ SELECT r.id AS run_id, r.group_id, r.app, r.worker, r.workers, r.role, r.pid,
               OR r.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 2)
              AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid))
             THEN 'running' ELSE 'interrupted' END AS state,
-       r.started_at, r.updated_at, r.batches, d.rows_done, r.expected AS rows_expected,
-       greatest(0, r.expected - d.rows_done) AS rows_left,
-       d.rate AS rows_per_second,
-       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => greatest(0, r.expected - d.rows_done) / d.rate) END AS time_left
+       r.started_at, r.updated_at, r.batches, hotmesh_dba._rows_done(r) AS rows_done, r.expected AS rows_expected,
+       d.rows_left, d.rate AS rows_per_second,
+       -- No more than a hundred years: an interval ends somewhere.
+       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => least(d.rows_left / d.rate, 3153600000)) END AS time_left
 FROM hotmesh_dba._running() r,
-     LATERAL (SELECT hotmesh_dba._rows_done(r) AS rows_done,
-                     hotmesh_dba._rows_done(r) / nullif(pg_catalog.date_part('epoch', r.updated_at - r.started_at), 0) AS rate) d;
+     LATERAL (SELECT hotmesh_dba._rows_left(r) AS rows_left, hotmesh_dba._rate(r) AS rate) d;
 
 GRANT SELECT ON hotmesh_dba.progress TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.progress IS
@@ -3415,7 +3574,7 @@ retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_li
 batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag: as in prune_batched.
 max_percent (50): the fuse. A run that would delete more than so much of any one table stops before its first row; 100 switches it off. What is small or quiet may be due as a whole: say 100 there.
 every (NULL: never): how often run_due runs it.
-enabled (true): whether run_due runs it.
+enabled (true): whether it runs; a disabled one runs by force alone.
 note (NULL): whatever you like.
 Errors: 22023 22004 options that contradict each other or are out of range; 42602 3F000 42809 bad app; 42501 not the owner''s.';
 
@@ -3543,7 +3702,7 @@ BEGIN
         BEGIN
             PERFORM hotmesh_dba._check_share(run, t.relation, t.steps)
             FROM (SELECT s.relation, array_agg(s ORDER BY s.ordinal) AS steps, min(s.ordinal) AS position
-                  FROM unnest((run).fuse) s
+                  FROM unnest((run).steps) s
                   WHERE s.name <> 'strip'       -- it deletes no row of its table
                   GROUP BY s.relation
                   ORDER BY position) t;
@@ -3567,9 +3726,9 @@ DECLARE
     v_hint   text;
 BEGIN
     PERFORM hotmesh_dba._check_shares(run);
-    run.fuse := NULL;
+    run.max_percent := NULL;
     RETURN run;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
     run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint);
     RETURN hotmesh_dba._end_run(run, CASE WHEN SQLSTATE = '55000' THEN 'max_percent' ELSE 'error' END);
@@ -3578,23 +3737,27 @@ $$;
 
 -- sql/policies/run_policy.sql
 
--- The cutoffs are those of the run, which its workers share.
-CREATE OR REPLACE FUNCTION hotmesh_dba._fuse_steps(policy hotmesh_dba.policy, run hotmesh_dba.run) RETURNS hotmesh_dba._step[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._share_cutoffs(hotmesh_dba._resolve(
-        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
-        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
-        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention,
-        policy.prune_signals), run)) s)
-$$;
-
 -- Where no step that is on needs a window, one that nothing is older than.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(policy.retention, '100 years') $$;
+
+-- Who disables a policy means its schedules too.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF policy.enabled IS NOT TRUE THEN
+        RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'It was set with enabled => false. Nothing was changed.',
+                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
+                                policy.app, policy.name);
+    END IF;
+END
+$$;
 
 -- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
@@ -3603,22 +3766,21 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_run    hotmesh_dba._run;
-    v_record hotmesh_dba.run;
+    v_run hotmesh_dba._run;
 BEGIN
     PERFORM hotmesh_dba._check_flag('force', force);
     PERFORM hotmesh_dba._check_policy(policy);
+    IF NOT force THEN
+        PERFORM hotmesh_dba._check_enabled(policy);
+    END IF;
     v_run := hotmesh_dba._begin_run(
         policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
         policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
         policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
         policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
-    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id RETURNING r.* INTO v_record;
-    IF NOT force AND policy.max_percent < 100 THEN
-        v_run.fuse := hotmesh_dba._fuse_steps(policy, v_record);
-        v_run.max_percent := policy.max_percent;
-    END IF;
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
+    v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
 END
 $$;
@@ -3647,13 +3809,13 @@ END
 $$;
 
 COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
-'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+'Runs a policy of an app now: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
 app_id: the app (see view hotmesh_dba.app).
 name: of the policy.
-force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row, or where the policy is disabled.
 worker, workers (1, 1): as in prune_batched.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
-Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, a disabled policy, or an app that is gone.';
 
 -- sql/policies/run_due.sql
 
@@ -3721,7 +3883,7 @@ BEGIN
             policy.disable_triggers, clock_timestamp(), 'failed', 'error', 0, sqlstate_of, message, nullif(detail, ''), policy.name)
     RETURNING r.id INTO v_id;
     UPDATE hotmesh_dba.run r SET group_id = r.id WHERE r.id = v_id;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     RAISE WARNING 'the failure of policy "%" of app "%" could not be recorded', policy.name, policy.app
         USING ERRCODE = SQLSTATE, DETAIL = SQLERRM,
               HINT = 'It will be tried again at the next call; disable it until it is mended.';
@@ -3768,7 +3930,7 @@ EXCEPTION
     WHEN lock_not_available THEN
         RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
         RETURN due;
-    WHEN OTHERS THEN
+    WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
         PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
         due.runs := (due).runs + 1;
@@ -4045,6 +4207,7 @@ DECLARE
     v_role    name := hotmesh_dba._job_role(v_policy.app);
     v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
 BEGIN
+    PERFORM hotmesh_dba._check_enabled(v_policy);
     PERFORM hotmesh_dba._check_cron();
     PERFORM hotmesh_dba._check_cron_expression(cron_expression);
     job_name := hotmesh_dba._job_name(v_policy.app, v_policy.name);
@@ -4070,7 +4233,7 @@ cron_expression: minute, hour, day of the month, month, day of the week; in the 
 job_name: what the job is called.
 scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
 statement: the statement.
-Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database; 42501 not the owner''s, or no USAGE.';
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, or a disabled policy; 42501 not the owner''s, or no USAGE.';
 
 -- Of an app that is gone too, by the name that it had.
 CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
@@ -5135,20 +5298,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- What is due under a policy, a row a step. overdue: how long the oldest row has been due.
+-- What is due under a policy, a row a step. overdue: how long the oldest row has been due. rate: of the last run; where
+-- there is none, nobody needs an estimate.
 CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
-RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint)
+RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint, rate numeric)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step hotmesh_dba._step;
 BEGIN
+    rate := hotmesh_dba._last_rate(policy.app, policy.name);
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
         SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
         relation := hotmesh_dba._pruned_table(v_step);
         overdue := v_step.before - oldest;
-        estimate := CASE WHEN exact THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        estimate := CASE WHEN exact OR rate IS NULL THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
         RETURN NEXT;
     END LOOP;
 END
@@ -5157,7 +5322,8 @@ $$;
 -- A row a table of an app, and policy that takes rows of it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._backlog(app_schema name)
 RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
-               estimate bigint, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+               estimate bigint, rate numeric, total_rows bigint, total_bytes bigint, dead_rows bigint,
+               last_vacuum timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -5168,12 +5334,13 @@ BEGIN
         WITH due AS MATERIALIZED (
             SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
-                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
+                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate,
+                   min(d.rate) AS rate
             FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
             GROUP BY d.relation, p.name
         )
-        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
-               s.last_vacuum
+        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, d.rate, s.total_rows, s.total_bytes,
+               s.dead_rows, s.last_vacuum
         FROM unnest(v_tables) WITH ORDINALITY t (relation, place)
         JOIN hotmesh_dba._sizes(v_tables) s ON s.relation = t.relation
         LEFT JOIN due d ON d.relation = t.relation
@@ -5191,10 +5358,9 @@ BEGIN
     FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
         RETURN QUERY
             SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
-                   r.rate, CASE WHEN r.rate > 0 THEN make_interval(secs => (b.estimate / r.rate)::float8) END
+                   b.rate, CASE WHEN b.rate > 0 THEN make_interval(secs => (b.estimate / b.rate)::float8) END
             FROM hotmesh_dba._backlog(app) b
-            JOIN pg_class c ON c.oid = b.relation
-            CROSS JOIN LATERAL (SELECT hotmesh_dba._last_rate(app, b.policy) AS rate) r;
+            JOIN pg_class c ON c.oid = b.relation;
     END LOOP;
 END
 $$;
@@ -5213,6 +5379,11 @@ Errors: 42602 3F000 42809 bad app.';
 
 -- doctor: the extension, and what deploy puts into an app.
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -5223,12 +5394,10 @@ AS $$
     FROM pg_extension e
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+    UNION ALL
+    SELECT 'ok', 'Installed without CREATE EXTENSION: there are no files to compare it with.', NULL
+    WHERE hotmesh_dba._extension() IS NULL
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -5251,6 +5420,15 @@ AS $$
     WHERE f.wrapper <> 'ours'
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_read(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE')
+    FROM pg_class c
+    WHERE c.oid = relation
+$$;
+
 -- Where deploy will not build the index, as that would block writers for too long, its statements are the hint.
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_migration(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -5261,7 +5439,8 @@ AS $$
                 WHEN hotmesh_dba._pruned_at_index(hotmesh_dba._jobs(app_schema), valid => false) IS NOT NULL
                 THEN 'The index (pruned_at) WHERE pruned_at IS NULL of jobs is not valid: its build was broken off.'
                 ELSE 'jobs has no index (pruned_at) WHERE pruned_at IS NULL: the strip reads all jobs.' END,
-           CASE WHEN a.migrated AND hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema))
+           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
+                          THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
     FROM hotmesh_dba.app a
@@ -5353,6 +5532,66 @@ BEGIN
 END
 $$;
 
+-- sql/observe/doctor/schedules.sql
+
+-- doctor: what pg_cron does in this database.
+
+-- The schedules of an app, as their commands name it; or (NULL) those that name none that there is.
+CREATE OR REPLACE FUNCTION hotmesh_dba._schedules_of(app_schema name) RETURNS SETOF hotmesh_dba.schedules
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.*
+    FROM hotmesh_dba.schedules s
+    LEFT JOIN hotmesh_dba.app a ON a.schema = s.app OR a.schema = hotmesh_dba._normalised(s.app)
+    WHERE a.schema IS NOT DISTINCT FROM app_schema
+$$;
+
+-- Of an app, or (NULL) those that serve no app in particular.
+CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedules(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN s.active AND s.last_status = 'failed' THEN 'problem' ELSE 'warning' END,
+           format('Schedule "%s" (%s) %s.', s.job_name, s.cron_expression,
+                  CASE WHEN NOT s.active THEN 'is switched off'
+                       WHEN s.last_started IS NULL THEN 'never ran'
+                       ELSE format('failed when it last ran (%s): %s', date_trunc('second', s.last_started), rtrim(s.last_message)) END),
+           CASE WHEN NOT s.active AND s.policy IS NOT NULL AND s.role = current_user    -- alter_job is the superusers'
+                THEN format(E'SELECT * FROM hotmesh_dba.unschedule(%1$L, %2$L);\nSELECT * FROM hotmesh_dba.schedule(%1$L, %2$L, %3$L);',
+                            app_schema, s.policy, s.cron_expression)
+                WHEN NOT s.active THEN format('SELECT cron.alter_job(%s, active => true);', s.job_id)
+                WHEN s.last_started IS NULL
+                THEN 'Wait for its time; else see that the log has no error of pg_cron, and that its role may connect.'
+                ELSE format('SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC;', s.job_id) END
+    FROM hotmesh_dba._schedules_of(app_schema) s
+    WHERE (NOT s.active OR s.last_started IS NULL OR s.last_status = 'failed')
+    UNION ALL
+    SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
+           format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
+    FROM pg_namespace n
+    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
+      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
+$$;
+
+-- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedule_roles(app_schema name) RETURNS SETOF hotmesh_dba._finding
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'problem',
+           format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
+                  s.job_name, s.role, o.owner),
+           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
+    FROM hotmesh_dba._schedules_of(app_schema) s
+    JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
+    CROSS JOIN LATERAL (SELECT a.owner
+                        FROM hotmesh_dba.app a
+                        JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
+                        WHERE app_schema IS NULL OR a.schema = app_schema
+                        ORDER BY a.schema LIMIT 1) o
+$$;
+
 -- sql/observe/doctor/policies.sql
 
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
@@ -5427,7 +5666,7 @@ AS $$
                coalesce(p.every + greatest(p.every, interval '1 hour'), interval '8 days') AS patience
         FROM hotmesh_dba._policies_of(app_schema) p
         WHERE p.every IS NOT NULL
-           OR NOT EXISTS (SELECT FROM hotmesh_dba.schedules s WHERE s.app = app_schema AND s.policy = p.name AND s.active)
+           OR NOT EXISTS (SELECT FROM hotmesh_dba._schedules_of(app_schema) s WHERE s.policy = p.name AND s.active)
     )
     SELECT 'problem',
            format('Nothing runs policy "%s"%s: %s. Have %s run by pg_cron or another scheduler.', p.name,
@@ -5445,22 +5684,27 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH last AS (
-        SELECT DISTINCT ON (r.policy) r.*
+        SELECT DISTINCT ON (r.policy) r.*,
+               -- Its process may be gone, and no other run has closed its record yet.
+               CASE WHEN r.state = 'running' THEN (SELECT p.state FROM hotmesh_dba.progress p WHERE p.run_id = r.id)
+                    ELSE r.state END AS outcome
         FROM hotmesh_dba.run r
         WHERE r.app = app_schema
           AND (r.policy IN (SELECT p.name FROM hotmesh_dba._policies_of(app_schema) p)
                OR r.policy IS NULL AND r.started_at > now() - interval '8 days')
         ORDER BY r.policy, r.id DESC
     )
-    SELECT CASE WHEN l.state = 'stopped' THEN 'warning' ELSE 'problem' END,
+    SELECT CASE WHEN l.outcome = 'stopped' THEN 'warning' ELSE 'problem' END,
            format('The last run of %s (run %s) %s.', coalesce('policy "' || l.policy || '"', 'prune_batched'), l.id,
-                  CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
+                  CASE l.outcome WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
+                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
                 ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
-    WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
+    WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
 
 -- Rows that have been due for longer than it takes until the next run, and a day.
@@ -5511,54 +5755,6 @@ AS $$
                             c.loser, c.winner, c.name, c.winner) END,
            format('SELECT hotmesh_dba.drop_policy(%L, %L);', app_schema, c.loser)
     FROM conflict c
-$$;
-
--- sql/observe/doctor/schedules.sql
-
--- doctor: what pg_cron does in this database.
-
--- Of an app, or (NULL) those that serve no app in particular.
-CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedules(app_schema name) RETURNS SETOF hotmesh_dba._finding
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN s.active AND s.last_status = 'failed' THEN 'problem' ELSE 'warning' END,
-           format('Schedule "%s" (%s) %s.', s.job_name, s.cron_expression,
-                  CASE WHEN NOT s.active THEN 'is switched off'
-                       WHEN s.last_started IS NULL THEN 'never ran'
-                       ELSE format('failed when it last ran (%s): %s', date_trunc('second', s.last_started), rtrim(s.last_message)) END),
-           CASE WHEN NOT s.active THEN format('SELECT cron.alter_job(%s, active => true);', s.job_id)
-                WHEN s.last_started IS NULL
-                THEN 'Wait for its time; else see that the log has no error of pg_cron, and that its role may connect.'
-                ELSE format('SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC;', s.job_id) END
-    FROM hotmesh_dba.schedules s
-    WHERE s.app IS NOT DISTINCT FROM app_schema
-      AND (NOT s.active OR s.last_started IS NULL OR s.last_status = 'failed')
-    UNION ALL
-    SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
-           format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
-    FROM pg_namespace n
-    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
-      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
-$$;
-
--- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_schedule_roles(app_schema name) RETURNS SETOF hotmesh_dba._finding
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'problem',
-           format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
-                  s.job_name, s.role, o.owner),
-           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
-    FROM hotmesh_dba.schedules s
-    JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
-    CROSS JOIN LATERAL (SELECT a.owner
-                        FROM hotmesh_dba.app a
-                        JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
-                        WHERE s.app IS NULL OR a.schema = s.app
-                        ORDER BY a.schema LIMIT 1) o
-    WHERE s.app IS NOT DISTINCT FROM app_schema
 $$;
 
 -- sql/observe/doctor/vacuum.sql

@@ -72,7 +72,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     given_up     int,           -- batches that were left to others after several
     passes       int,           -- how often it has been gone through before
     taken        bigint,        -- rows taken in this pass
-    finished     boolean
+    finished     boolean,
+    faults       int            -- rows that could not be removed since the last that could
 );
 
 -- The rows of one batch: their keys (job ids, or ctids on a leaf), and the lane moved on behind them.
@@ -188,14 +189,25 @@ COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped fr
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
-COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate; NULL where it failed before it had looked.';
 
 COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+-- All but the id, which the identity alone gives: one of the future would stop the runs of every app.
+GRANT SELECT, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT INSERT (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail),
+      UPDATE (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail) ON hotmesh_dba.run TO PUBLIC;
 GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
@@ -206,9 +218,11 @@ SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
 CREATE TYPE hotmesh_dba._run AS (
     id              bigint,
     app             name,
+    schema_oid      oid,            -- of the app, whatever it is called by now
     worker          int,
     workers         int,
-    lanes           hotmesh_dba._lane[],
+    steps           hotmesh_dba._step[],
+    lanes           hotmesh_dba._lane[],    -- NULL until they are planned
     current         int,            -- of the lanes
     batch_size      int,
     batch_time      interval,
@@ -217,6 +231,7 @@ CREATE TYPE hotmesh_dba._run AS (
     max_rows        bigint,
     max_wal_rate    bigint,
     max_replica_lag interval,
+    disable_triggers boolean,
     taken           bigint,         -- rows so far
     resume_at       timestamptz,    -- no batch before
     replay_lsn      pg_lsn,         -- what every replica must have replayed max_replica_lag after
@@ -1037,7 +1052,7 @@ AS $$
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
            disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
-           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false, 0
     FROM place p
     ORDER BY p.number
 $$;
@@ -1070,6 +1085,7 @@ BEGIN
     v_lane.passes := 0;
     v_lane.taken := 0;
     v_lane.finished := false;
+    v_lane.faults := 0;
     RETURN v_lane;
 END
 $$;
@@ -1296,7 +1312,7 @@ BEGIN
         INTO v_is_due
         USING step.before, step.entity_list;
     RETURN v_is_due;
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     RETURN true;    -- whoever comes to it will see
 END
 $$;
@@ -1769,35 +1785,46 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 
 -- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
--- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
--- transaction, which is whole or not at all.
+-- After a hundred in a row no more than one of a batch is looked for, so that it soon comes to what lies behind them
+-- (the oldest rows of a table are just those that could never go); after two hundred it is no row's fault, and the error
+-- stands. So it does at once for a delete in the caller's transaction, which is whole or not at all.
 CREATE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_half  int := cardinality(tids) / 2;
-    v_key   text;
-    v_left  hotmesh_dba._outcome;
-    v_right hotmesh_dba._outcome;
+    v_half    int := cardinality(tids) / 2;
+    v_key     text;
+    v_outcome hotmesh_dba._outcome;
+    v_newer   hotmesh_dba._outcome;
 BEGIN
     BEGIN
-        RETURN hotmesh_dba._take_all(lane, ids, tids);
-    EXCEPTION WHEN OTHERS THEN
-        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+        v_outcome := hotmesh_dba._take_all(lane, ids, tids);
+        IF v_outcome.taken > 0 THEN
+            lane.faults := 0;
+            v_outcome.lane := lane;
+        END IF;
+        RETURN v_outcome;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
+           OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
             v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
             PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            lane.faults := (lane).faults + 1;
             RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
         END IF;
     END;
-    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
-    lane.skip := (lane).skip || v_left.skipped;
-    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
-    RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
-               v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
+    v_newer := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
+    IF (v_newer.lane).faults >= 100 THEN
+        RETURN v_newer;
+    END IF;
+    v_outcome := hotmesh_dba._take(v_newer.lane, ids[: v_half], tids[: v_half]);
+    RETURN ROW(v_outcome.taken + v_newer.taken, v_outcome.attributes + v_newer.attributes,
+               v_outcome.cascaded + v_newer.cascaded, v_outcome.skipped || v_newer.skipped, true,
+               v_outcome.lane)::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1856,7 +1883,7 @@ BEGIN
         BEGIN
             RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
                                                          THEN greatest(1, max_rows / (lane).per_page) END);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
     END IF;
@@ -1883,6 +1910,7 @@ BEGIN
     END IF;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
+    lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
     -- By marks, a batch that took nothing would be chosen again for ever.
     v_outcome.finished := v_choice.finished
@@ -2207,29 +2235,66 @@ $$;
 DROP POLICY IF EXISTS may_prune ON hotmesh_dba.run;
 CREATE POLICY may_prune ON hotmesh_dba.run USING (hotmesh_dba._may_prune(app)) WITH CHECK (hotmesh_dba._may_prune(app));
 
+-- A run whose app is renamed or dropped under it may still close its record, where no app has that name now.
+CREATE FUNCTION hotmesh_dba._is_ours_alone(app name, role name, pid int) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT role = current_user AND pid = pg_backend_pid()
+       AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = _is_ours_alone.app)
+$$;
+
+DROP POLICY IF EXISTS lost_app_seen ON hotmesh_dba.run;
+DROP POLICY IF EXISTS lost_app_closed ON hotmesh_dba.run;
+CREATE POLICY lost_app_seen ON hotmesh_dba.run FOR SELECT USING (hotmesh_dba._is_ours_alone(app, role, pid));
+CREATE POLICY lost_app_closed ON hotmesh_dba.run FOR UPDATE
+    USING (hotmesh_dba._is_ours_alone(app, role, pid)) WITH CHECK (hotmesh_dba._is_ours_alone(app, role, pid));
+
 -- sql/runs/record.sql
 
 -- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
+
+-- Whoever may prune an app can write any nonsense into the records of its runs: what is worked out of them never fails.
+CREATE FUNCTION hotmesh_dba._as_count(number numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(greatest(number, 0), 9223372036854775807)::bigint $$;
 
 -- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
 CREATE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
-         + run.deleted_signals + run.marked_pruned
+    SELECT hotmesh_dba._as_count(run.deleted_jobs::numeric + run.deleted_transient + run.deleted_engine_streams
+                                 + run.deleted_worker_streams + run.deleted_signals + run.marked_pruned)
 $$;
 
--- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
--- the very thing we are here against.
+CREATE FUNCTION hotmesh_dba._rows_left(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._as_count(run.expected::numeric - hotmesh_dba._rows_done(run)) $$;
+
+-- Rows a second since it began; NULL where that cannot be told.
+CREATE FUNCTION hotmesh_dba._rate(run hotmesh_dba.run) RETURNS float8
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN run.started_at > 'epoch' AND run.updated_at > run.started_at AND run.updated_at < '9999-01-01 UTC'
+                THEN hotmesh_dba._rows_done(run) / date_part('epoch', run.updated_at - run.started_at) END
+$$;
+
+-- Before a run adds its row. Runs of this app whose process is gone are closed; what they had committed stays. Old
+-- records go: a table that only grows would be the very thing we are here against.
 CREATE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_dead bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     UPDATE hotmesh_dba.run r
-    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
@@ -2286,13 +2351,13 @@ BEGIN
 END
 $$;
 
--- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+-- NULL before they are planned. Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
 CREATE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(sum(l.locked + cardinality(l.skip)
-                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    SELECT CASE WHEN (run).lanes IS NOT NULL THEN coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0) END
     FROM unnest((run).lanes) l
 $$;
 
@@ -2323,12 +2388,24 @@ $$;
 -- head, and its end gives them up. In the key space of two integers, since HotMesh uses the other.
 --   (app, 0)       exclusive by a run alone, shared by workers
 --   (app, worker)  exclusive by a worker
+--   (app, -1)      exclusive by whoever begins a run
+
+CREATE FUNCTION hotmesh_dba._key_of(schema_oid oid) RETURNS int
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hashtext('hotmesh_dba ' || schema_oid) & 2147483647 $$;
 
 CREATE FUNCTION hotmesh_dba._lock_key(app_schema name) RETURNS int
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._key_of(n.oid) FROM pg_namespace n WHERE n.nspname = app_schema $$;
+
+-- Was the app renamed, or dropped? A run's locks hang on its schema's oid, whatever that is called.
+CREATE FUNCTION hotmesh_dba._is_lost(app_schema name, schema_oid oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT hashtext('hotmesh_dba ' || n.oid) & 2147483647 FROM pg_namespace n WHERE n.nspname = app_schema
+    SELECT NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = schema_oid AND n.nspname = app_schema)
 $$;
 
 CREATE FUNCTION hotmesh_dba._try_run_locks(app_schema name, worker int, workers int) RETURNS boolean
@@ -2352,7 +2429,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '10s'
 AS $$
 DECLARE
-    v_key int := hotmesh_dba._lock_key((run).app);
+    v_key int := hotmesh_dba._key_of((run).schema_oid);
 BEGIN
     IF (run).workers = 1 THEN
         PERFORM pg_advisory_xact_lock(v_key, 0);
@@ -2370,7 +2447,8 @@ END
 $$;
 
 -- Does this run's process hold one of its locks, or queue for one? A pid alone proves nothing: it is used again, and
--- comes back from a dump. Our own process at work on another run is no proof for the old one either.
+-- comes back from a dump. Our own process at work on another run is no proof for the old one either, nor is one that
+-- queues at (app, -1) to begin the next.
 CREATE FUNCTION hotmesh_dba._is_alive(run hotmesh_dba.run) RETURNS boolean
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -2379,26 +2457,32 @@ AS $$
        AND EXISTS (SELECT FROM pg_locks l
                    WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.pid = run.pid
                      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-                     AND l.classid = hotmesh_dba._lock_key(run.app)::oid)
+                     AND l.classid = hotmesh_dba._lock_key(run.app)::oid AND l.objid IN (0, run.worker::oid))
 $$;
 
--- The same, allowing for the moment between two batches in which it has none: asked for up to a second.
-CREATE FUNCTION hotmesh_dba._is_surely_dead(run hotmesh_dba.run) RETURNS boolean
+-- The app's runs that say `running` and are not, allowing for the moment between two batches in which one has no lock:
+-- all of them are looked at for up to a second.
+CREATE FUNCTION hotmesh_dba._dead_runs(app_schema name) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_until timestamptz := clock_timestamp() + interval '1 second';
+    v_ids   bigint[] := ARRAY(SELECT r.id FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running');
+    v_runs  hotmesh_dba.run[];
 BEGIN
     LOOP
-        IF hotmesh_dba._is_alive(run) THEN
-            RETURN false;
-        ELSIF run.pid = pg_backend_pid() OR run.started_at < pg_postmaster_start_time() OR clock_timestamp() >= v_until
-              OR NOT EXISTS (SELECT FROM pg_stat_get_activity(run.pid)) THEN
-            RETURN true;
-        END IF;
+        -- One that has ended meanwhile is neither.
+        v_runs := ARRAY(SELECT r FROM hotmesh_dba.run r
+                        WHERE r.id = ANY (v_ids) AND r.state = 'running' AND NOT hotmesh_dba._is_alive(r));
+        v_ids := ARRAY(SELECT r.id FROM unnest(v_runs) r);
+        EXIT WHEN clock_timestamp() >= v_until
+               OR NOT EXISTS (SELECT FROM unnest(v_runs) r
+                              WHERE r.pid <> pg_backend_pid() AND r.started_at >= pg_postmaster_start_time()
+                                AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid)));
         PERFORM pg_sleep(0.02);
     END LOOP;
+    RETURN v_ids;
 END
 $$;
 
@@ -2409,12 +2493,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_holder text;
+    v_dead   bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     SELECT string_agg(format('Run %s of role "%s" (process %s, worker %s of %s) has removed %s rows since %s.', r.id, r.role, r.pid,
                              r.worker, r.workers, hotmesh_dba._rows_done(r), date_trunc('second', r.started_at)), ' ')
     INTO v_holder
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.state = 'running' AND NOT hotmesh_dba._is_surely_dead(r);
+    WHERE r.app = app_schema AND r.state = 'running' AND r.id <> ALL (v_dead);
     RAISE EXCEPTION 'another run prunes app "%"', app_schema
         USING ERRCODE = 'lock_not_available',
               DETAIL = concat_ws(' ', detail, coalesce(v_holder, hotmesh_dba._run_lock_holders(app_schema))),
@@ -2586,8 +2671,8 @@ BEGIN
     v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
     RETURN CASE WHEN v_lane.due = 0 THEN '{}'
                 WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    RETURN NULL;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    RETURN NULL;    -- what is wrong is seen when its turn has come
 END
 $$;
 
@@ -2605,7 +2690,7 @@ BEGIN
     FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
         BEGIN
             v_lane := hotmesh_dba._probe(v_lane);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             NULL;   -- it is probed when its turn has come
         END;
         v_lane.spares := true;
@@ -2688,7 +2773,7 @@ AS $$
     SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
 $$;
 
--- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
+-- The run's row, joined to the first worker's by group_id; the first one's is its own id.
 CREATE FUNCTION hotmesh_dba._insert_run(
     options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -2702,11 +2787,14 @@ BEGIN
     VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
             (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
     RETURNING r.id INTO v_id;
+    IF _insert_run.group_id IS NULL THEN
+        UPDATE hotmesh_dba.run r SET group_id = v_id WHERE r.id = v_id;
+    END IF;
     RETURN v_id;
 END
 $$;
 
--- Everything that comes before the first batch: the arguments, the rights, the locks, the plan, the record.
+-- Everything that comes before the plan: the rights, the locks, the record.
 CREATE FUNCTION hotmesh_dba._start_run(
     options hotmesh_dba._options, arguments jsonb, batch_size int, batch_time interval, batch_pause interval,
     max_runtime interval, max_rows bigint, worker int, workers int, max_wal_rate bigint, max_replica_lag interval)
@@ -2733,10 +2821,9 @@ BEGIN
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(
-        v_steps, (options).disable_triggers, worker, workers,
-        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
-    v_run.current := 1;
+    v_run.schema_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_run.app);
+    v_run.steps := v_steps;
+    v_run.disable_triggers := (options).disable_triggers;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;
     v_run.batch_pause := batch_pause;
@@ -2750,14 +2837,11 @@ BEGIN
     v_run.replay_since := clock_timestamp();
     v_run.failed_steps := '{}';
     v_run.ended := false;
-    UPDATE hotmesh_dba.run r
-    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l), updated_at = clock_timestamp()
-    WHERE r.id = v_run.id;
     RETURN v_run;
 END
 $$;
--- The procedure's arguments, resolved and written down.
+-- The procedure's arguments, resolved and written down; an interval in one style, whatever the session's, for workers
+-- compare what they were given.
 CREATE FUNCTION hotmesh_dba._begin_run(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
     entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
@@ -2767,6 +2851,7 @@ CREATE FUNCTION hotmesh_dba._begin_run(
 RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     v_options   hotmesh_dba._options;
@@ -2816,7 +2901,7 @@ BEGIN
     IF (run).sqlstate IS NULL AND v_skipped > 0 THEN
         run.sqlstate := '09000';    -- triggered_action_exception
         run.message := format('%s rows of app "%s" cannot be removed', v_skipped, (run).app);
-        run.detail := 'A WARNING named each of them; everything else that was due is gone.';
+        run.detail := 'A WARNING named each of them.';
         run.hint := 'Mend or delete those rows by hand; see hotmesh_dba.run for the record.';
     END IF;
     RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NOT NULL THEN 'error' WHEN v_locked > 0 THEN 'locked' END);
@@ -2856,6 +2941,34 @@ BEGIN
 END
 $$;
 
+-- Was its table dropped under us? Then its rows are gone, and nothing is left to do there.
+CREATE FUNCTION hotmesh_dba._is_gone(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = lane.relation) $$;
+
+-- What a batch, or a look at a lane, does with an error that is no lock's. A row's fault ends its lane; any other error
+-- ends its step, for it would meet all the step's lanes.
+CREATE FUNCTION hotmesh_dba._fail_lane(
+    run hotmesh_dba._run, lane hotmesh_dba._lane, sqlstate_of text, message text, detail text, hint text)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
+    run := hotmesh_dba._with_error(run, sqlstate_of, message, detail, hint);
+    IF NOT hotmesh_dba._is_a_rows_fault(sqlstate_of) THEN
+        run.failed_steps := (run).failed_steps || ((lane).step).name;
+    END IF;
+    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
+END
+$$;
+
 -- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
 -- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
 -- meanwhile are left to the next run.
@@ -2871,7 +2984,7 @@ BEGIN
     IF (lane).sweeps AND v_left > 0 THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
-    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
+    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000 OR (lane).faults >= 100) THEN
         lane.passes := (lane).passes + 1;
         lane.taken := 0;
         lane.way := NULL;
@@ -2896,7 +3009,9 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
-    IF (lane).sweeps THEN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
     lane.careful := true;
@@ -2917,23 +3032,12 @@ BEGIN
             lane.setbacks := 0;
             run.lanes[(run).current] := lane;
             RETURN CASE WHEN v_choice.finished THEN hotmesh_dba._leave_lane(run, lane, true) ELSE run END;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            NULL;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            NULL;   -- so it is left
         END;
     END IF;
     lane.locked := greatest(1, (lane).locked);
     RETURN hotmesh_dba._leave_lane(run, lane, false);
-END
-$$;
-
--- A step that fails does not keep the others from running; its own other lanes are left.
-CREATE FUNCTION hotmesh_dba._fail_step(run hotmesh_dba._run, step_name text) RETURNS hotmesh_dba._run
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    run.failed_steps := (run).failed_steps || step_name;
-    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
 END
 $$;
 
@@ -2954,54 +3058,108 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+-- A batch, its record, and the last look where it was the lane's last: whole, or undone by whoever called.
+CREATE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run, lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_lane    hotmesh_dba._lane := (run).lanes[(run).current];
-    v_step    text := ((v_lane).step).name;
     v_begun   timestamptz := clock_timestamp();
     v_wal     pg_lsn := pg_current_wal_insert_lsn();
-    v_rows    bigint;
     v_outcome hotmesh_dba._outcome;
-    v_detail  text;
-    v_hint    text;
     v_elapsed interval;
 BEGIN
-    IF v_step = ANY ((run).failed_steps) THEN
-        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
+    v_outcome := hotmesh_dba._run_batch(lane, _do_batch.max_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+    v_elapsed := clock_timestamp() - v_begun;
+    lane := v_outcome.lane;
+    lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    IF (lane).faults >= 100 THEN        -- in strides that soon lead past the rows that cannot go, slow as these are
+        lane.size := greatest((lane).size, hotmesh_dba._first_size((lane).step));
     END IF;
-    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
-    v_rows := hotmesh_dba._batch_rows(run, v_lane);
-    BEGIN
-        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
-        v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
-        v_elapsed := clock_timestamp() - v_begun;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
-        WHEN OTHERS THEN
-            IF (v_lane).sweeps THEN
-                RETURN hotmesh_dba._split_sweep(run, v_lane);
-            END IF;
-            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-            RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
-    END;
-
-    v_lane := v_outcome.lane;
-    v_lane.size := hotmesh_dba._next_size(v_rows, v_outcome.taken, v_elapsed, (run).batch_time);
-    v_lane.setbacks := 0;
-    v_lane.taken := (v_lane).taken + v_outcome.taken;
-    run.lanes[(run).current] := v_lane;
+    lane.setbacks := 0;
+    lane.taken := (lane).taken + v_outcome.taken;
+    run.lanes[(run).current] := lane;
     run.taken := (run).taken + v_outcome.taken;
-    PERFORM hotmesh_dba._record_batch(run, v_step, v_outcome, v_elapsed);
+    PERFORM hotmesh_dba._record_batch(run, ((lane).step).name, v_outcome, v_elapsed);
     run.resume_at := clock_timestamp() + hotmesh_dba._pause_after(run, v_begun, v_wal);
     IF (run).max_replica_lag IS NOT NULL AND hotmesh_dba._replayed((run).replay_lsn) THEN
         run.replay_lsn := pg_current_wal_insert_lsn();
         run.replay_since := clock_timestamp();
     END IF;
-    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, v_lane) ELSE run END;
+    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, lane) ELSE run END;
+END
+$$;
+
+CREATE FUNCTION hotmesh_dba._try_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane   hotmesh_dba._lane := (run).lanes[(run).current];
+    v_rows   bigint;
+    v_detail text;
+    v_hint   text;
+BEGIN
+    IF ((v_lane).step).name = ANY ((run).failed_steps) THEN
+        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    END IF;
+    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
+    v_rows := hotmesh_dba._batch_rows(run, v_lane);
+    RETURN hotmesh_dba._do_batch(run, v_lane, v_rows);
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
+    WHEN OTHERS OR assert_failure THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN hotmesh_dba._fail_lane(run, v_lane, SQLSTATE, SQLERRM, v_detail, v_hint);
+END
+$$;
+
+-- The first thing that a run does, once others can see it: it looks at how much there is to do, as long as that takes.
+CREATE FUNCTION hotmesh_dba._plan_run(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    run.lanes := hotmesh_dba._plan_lanes(
+        (run).steps, (run).disable_triggers, (run).worker, (run).workers,
+        (run).workers = 1 AND (run).batch_size IS NULL AND (run).max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL,
+        (run).batch_time);
+    run.current := 1;
+    run.steps := NULL;
+    UPDATE hotmesh_dba.run r
+    SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest((run).lanes) l), updated_at = clock_timestamp()
+    WHERE r.id = (run).id;
+    RETURN run;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    RETURN hotmesh_dba._end_run(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), 'error');
+END
+$$;
+
+-- An app that was renamed or dropped under the run is no more what was asked for; and whoever may prune it now does not see
+-- this run's record.
+CREATE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_name name := (SELECT n.nspname FROM pg_namespace n WHERE n.oid = (run).schema_oid);
+BEGIN
+    IF v_name IS NULL THEN
+        RETURN hotmesh_dba._with_error(run, '3F000', format('app "%s" was dropped under its run', (run).app),
+                                       'Its schema is gone.', 'Nothing is left to do.');
+    ELSIF v_name <> (run).app THEN
+        RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was renamed to "%s" under its run', (run).app, v_name),
+                                       'A run goes on for as long as its app has the name that it was called with.',
+                                       format('Call it again for app %L.', v_name));
+    END IF;
+    RETURN run;
 END
 $$;
 
@@ -3014,6 +3172,11 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
+    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
+        RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
+    ELSIF (run).lanes IS NULL THEN
+        RETURN hotmesh_dba._plan_run(run);
+    END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
         RETURN hotmesh_dba._conclude(run);
@@ -3022,7 +3185,7 @@ BEGIN
     ELSIF NOT hotmesh_dba._throttle(run) THEN
         RETURN run;
     END IF;
-    RETURN hotmesh_dba._do_batch(run);
+    RETURN hotmesh_dba._try_batch(run);
 EXCEPTION WHEN query_canceled THEN
     run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
     RETURN hotmesh_dba._end_run(run, 'cancelled');
@@ -3100,7 +3263,7 @@ max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included
 max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
-Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input, or the app was dropped meanwhile; 25006 read-only; 42501 missing privilege; 55000 not deployed, triggers that cannot be disabled, or the app was renamed meanwhile; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
 
 -- sql/runs/progress.sql
 
@@ -3118,13 +3281,12 @@ SELECT r.id AS run_id, r.group_id, r.app, r.worker, r.workers, r.role, r.pid,
               OR r.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 2)
              AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid))
             THEN 'running' ELSE 'interrupted' END AS state,
-       r.started_at, r.updated_at, r.batches, d.rows_done, r.expected AS rows_expected,
-       greatest(0, r.expected - d.rows_done) AS rows_left,
-       d.rate AS rows_per_second,
-       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => greatest(0, r.expected - d.rows_done) / d.rate) END AS time_left
+       r.started_at, r.updated_at, r.batches, hotmesh_dba._rows_done(r) AS rows_done, r.expected AS rows_expected,
+       d.rows_left, d.rate AS rows_per_second,
+       -- No more than a hundred years: an interval ends somewhere.
+       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => least(d.rows_left / d.rate, 3153600000)) END AS time_left
 FROM hotmesh_dba._running() r,
-     LATERAL (SELECT hotmesh_dba._rows_done(r) AS rows_done,
-                     hotmesh_dba._rows_done(r) / nullif(pg_catalog.date_part('epoch', r.updated_at - r.started_at), 0) AS rate) d;
+     LATERAL (SELECT hotmesh_dba._rows_left(r) AS rows_left, hotmesh_dba._rate(r) AS rate) d;
 
 GRANT SELECT ON hotmesh_dba.progress TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.progress IS

@@ -80,17 +80,22 @@ AS $$
 $$;
 
 -- The index (pruned_at) WHERE pruned_at IS NULL of a table, whatever its name; one that is not valid is a build
--- that was broken off, or one on a partitioned table that waits for its parts. Read off the definition:
--- pg_get_expr would wait for whoever has locked the table.
+-- that was broken off, or one on a partitioned table that waits for its parts. Read off the catalogue as it stands there:
+-- pg_get_expr and pg_get_indexdef would wait for whoever has locked the table.
 CREATE OR REPLACE FUNCTION hotmesh_dba._pruned_at_index(relation regclass, valid boolean DEFAULT true) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass
-    FROM pg_index i
-    WHERE i.indrelid = relation AND i.indisvalid = valid
-      AND pg_get_indexdef(i.indexrelid) ~ ' USING btree \(pruned_at\).* WHERE \(pruned_at IS NULL\)$'
-    LIMIT 1
+BEGIN
+    RETURN (SELECT i.indexrelid::regclass
+            FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indexrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = 'pruned_at' AND NOT a.attisdropped
+            WHERE i.indrelid = relation AND i.indisvalid = valid AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum
+              AND i.indpred::text ~ format('^{NULLTEST :arg {VAR [^{}]*:varattno %s [^{}]*} :nulltesttype 0 [^{}]*}$', a.attnum)
+            LIMIT 1);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid

@@ -57,7 +57,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     given_up     int,           -- batches that were left to others after several
     passes       int,           -- how often it has been gone through before
     taken        bigint,        -- rows taken in this pass
-    finished     boolean
+    finished     boolean,
+    faults       int            -- rows that could not be removed since the last that could
 );
 
 -- The rows of one batch: their keys (job ids, or ctids on a leaf), and the lane moved on behind them.

@@ -19,20 +19,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- What is due under a policy, a row a step. overdue: how long the oldest row has been due.
+-- What is due under a policy, a row a step. overdue: how long the oldest row has been due. rate: of the last run; where
+-- there is none, nobody needs an estimate.
 CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
-RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint)
+RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint, rate numeric)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_step hotmesh_dba._step;
 BEGIN
+    rate := hotmesh_dba._last_rate(policy.app, policy.name);
     FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
         SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
         relation := hotmesh_dba._pruned_table(v_step);
         overdue := v_step.before - oldest;
-        estimate := CASE WHEN exact THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        estimate := CASE WHEN exact OR rate IS NULL THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
         RETURN NEXT;
     END LOOP;
 END
@@ -41,7 +43,8 @@ $$;
 -- A row a table of an app, and policy that takes rows of it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._backlog(app_schema name)
 RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
-               estimate bigint, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
+               estimate bigint, rate numeric, total_rows bigint, total_bytes bigint, dead_rows bigint,
+               last_vacuum timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -52,12 +55,13 @@ BEGIN
         WITH due AS MATERIALIZED (
             SELECT d.relation, p.name AS policy, CASE WHEN bool_and(d.due IS NOT NULL) THEN sum(d.due) END::bigint AS due,
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
-                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate
+                   max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate,
+                   min(d.rate) AS rate
             FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
             GROUP BY d.relation, p.name
         )
-        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, s.total_rows, s.total_bytes, s.dead_rows,
-               s.last_vacuum
+        SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, d.rate, s.total_rows, s.total_bytes,
+               s.dead_rows, s.last_vacuum
         FROM unnest(v_tables) WITH ORDINALITY t (relation, place)
         JOIN hotmesh_dba._sizes(v_tables) s ON s.relation = t.relation
         LEFT JOIN due d ON d.relation = t.relation
@@ -75,10 +79,9 @@ BEGIN
     FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
         RETURN QUERY
             SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
-                   r.rate, CASE WHEN r.rate > 0 THEN make_interval(secs => (b.estimate / r.rate)::float8) END
+                   b.rate, CASE WHEN b.rate > 0 THEN make_interval(secs => (b.estimate / b.rate)::float8) END
             FROM hotmesh_dba._backlog(app) b
-            JOIN pg_class c ON c.oid = b.relation
-            CROSS JOIN LATERAL (SELECT hotmesh_dba._last_rate(app, b.policy) AS rate) r;
+            JOIN pg_class c ON c.oid = b.relation;
     END LOOP;
 END
 $$;

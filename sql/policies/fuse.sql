@@ -92,7 +92,7 @@ BEGIN
         BEGIN
             PERFORM hotmesh_dba._check_share(run, t.relation, t.steps)
             FROM (SELECT s.relation, array_agg(s ORDER BY s.ordinal) AS steps, min(s.ordinal) AS position
-                  FROM unnest((run).fuse) s
+                  FROM unnest((run).steps) s
                   WHERE s.name <> 'strip'       -- it deletes no row of its table
                   GROUP BY s.relation
                   ORDER BY position) t;
@@ -116,9 +116,9 @@ DECLARE
     v_hint   text;
 BEGIN
     PERFORM hotmesh_dba._check_shares(run);
-    run.fuse := NULL;
+    run.max_percent := NULL;
     RETURN run;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
     run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint);
     RETURN hotmesh_dba._end_run(run, CASE WHEN SQLSTATE = '55000' THEN 'max_percent' ELSE 'error' END);

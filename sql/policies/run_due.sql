@@ -62,7 +62,7 @@ BEGIN
             policy.disable_triggers, clock_timestamp(), 'failed', 'error', 0, sqlstate_of, message, nullif(detail, ''), policy.name)
     RETURNING r.id INTO v_id;
     UPDATE hotmesh_dba.run r SET group_id = r.id WHERE r.id = v_id;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
     RAISE WARNING 'the failure of policy "%" of app "%" could not be recorded', policy.name, policy.app
         USING ERRCODE = SQLSTATE, DETAIL = SQLERRM,
               HINT = 'It will be tried again at the next call; disable it until it is mended.';
@@ -109,7 +109,7 @@ EXCEPTION
     WHEN lock_not_available THEN
         RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
         RETURN due;
-    WHEN OTHERS THEN
+    WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
         PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
         due.runs := (due).runs + 1;

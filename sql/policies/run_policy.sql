@@ -1,20 +1,24 @@
--- The cutoffs are those of the run, which its workers share.
-CREATE OR REPLACE FUNCTION hotmesh_dba._fuse_steps(policy hotmesh_dba.policy, run hotmesh_dba.run) RETURNS hotmesh_dba._step[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._share_cutoffs(hotmesh_dba._resolve(
-        policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
-        policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
-        policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention,
-        policy.prune_signals), run)) s)
-$$;
-
 -- Where no step that is on needs a window, one that nothing is older than.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(policy.retention, '100 years') $$;
+
+-- Who disables a policy means its schedules too.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF policy.enabled IS NOT TRUE THEN
+        RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'It was set with enabled => false. Nothing was changed.',
+                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
+                                policy.app, policy.name);
+    END IF;
+END
+$$;
 
 -- A policy's run, begun: that of prune_batched with its options, and with the fuse unless it is forced.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_policy(policy hotmesh_dba.policy, force boolean, worker int, workers int)
@@ -23,22 +27,21 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_run    hotmesh_dba._run;
-    v_record hotmesh_dba.run;
+    v_run hotmesh_dba._run;
 BEGIN
     PERFORM hotmesh_dba._check_flag('force', force);
     PERFORM hotmesh_dba._check_policy(policy);
+    IF NOT force THEN
+        PERFORM hotmesh_dba._check_enabled(policy);
+    END IF;
     v_run := hotmesh_dba._begin_run(
         policy.app, hotmesh_dba._policy_retention(policy), policy.prune_jobs, policy.prune_streams, policy.strip_attributes,
         policy.entity_list, policy.prune_transient, policy.keep_hmark, policy.prune_engine_streams,
         policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
         policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
-    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id RETURNING r.* INTO v_record;
-    IF NOT force AND policy.max_percent < 100 THEN
-        v_run.fuse := hotmesh_dba._fuse_steps(policy, v_record);
-        v_run.max_percent := policy.max_percent;
-    END IF;
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
+    v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
 END
 $$;
@@ -67,10 +70,10 @@ END
 $$;
 
 COMMENT ON PROCEDURE hotmesh_dba.run_policy(text, text, boolean, int, int, bigint) IS
-'Runs a policy of an app now, also one that is disabled: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
+'Runs a policy of an app now: prune_batched with its options, recorded in hotmesh_dba.run with the policy''s name. CALL it by itself, outside a transaction block. Needs membership in the role that owns the app''s tables.
 app_id: the app (see view hotmesh_dba.app).
 name: of the policy.
-force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row.
+force (false): go on where the fuse, the policy''s max_percent, would stop it before its first row, or where the policy is disabled.
 worker, workers (1, 1): as in prune_batched.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
-Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, or an app that is gone.';
+Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, a disabled policy, or an app that is gone.';

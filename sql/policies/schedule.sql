@@ -8,6 +8,7 @@ DECLARE
     v_role    name := hotmesh_dba._job_role(v_policy.app);
     v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
 BEGIN
+    PERFORM hotmesh_dba._check_enabled(v_policy);
     PERFORM hotmesh_dba._check_cron();
     PERFORM hotmesh_dba._check_cron_expression(cron_expression);
     job_name := hotmesh_dba._job_name(v_policy.app, v_policy.name);
@@ -33,7 +34,7 @@ cron_expression: minute, hour, day of the month, month, day of the week; in the 
 job_name: what the job is called.
 scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
 statement: the statement.
-Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database; 42501 not the owner''s, or no USAGE.';
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, or a disabled policy; 42501 not the owner''s, or no USAGE.';
 
 -- Of an app that is gone too, by the name that it had.
 CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name

@@ -70,7 +70,7 @@ retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_li
 batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag: as in prune_batched.
 max_percent (50): the fuse. A run that would delete more than so much of any one table stops before its first row; 100 switches it off. What is small or quiet may be due as a whole: say 100 there.
 every (NULL: never): how often run_due runs it.
-enabled (true): whether run_due runs it.
+enabled (true): whether it runs; a disabled one runs by force alone.
 note (NULL): whatever you like.
 Errors: 22023 22004 options that contradict each other or are out of range; 42602 3F000 42809 bad app; 42501 not the owner''s.';
 

@@ -21,7 +21,7 @@ BEGIN
     IF (run).sqlstate IS NULL AND v_skipped > 0 THEN
         run.sqlstate := '09000';    -- triggered_action_exception
         run.message := format('%s rows of app "%s" cannot be removed', v_skipped, (run).app);
-        run.detail := 'A WARNING named each of them; everything else that was due is gone.';
+        run.detail := 'A WARNING named each of them.';
         run.hint := 'Mend or delete those rows by hand; see hotmesh_dba.run for the record.';
     END IF;
     RETURN hotmesh_dba._end_run(run, CASE WHEN (run).sqlstate IS NOT NULL THEN 'error' WHEN v_locked > 0 THEN 'locked' END);
@@ -61,6 +61,34 @@ BEGIN
 END
 $$;
 
+-- Was its table dropped under us? Then its rows are gone, and nothing is left to do there.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_gone(lane hotmesh_dba._lane) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = lane.relation) $$;
+
+-- What a batch, or a look at a lane, does with an error that is no lock's. A row's fault ends its lane; any other error
+-- ends its step, for it would meet all the step's lanes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_lane(
+    run hotmesh_dba._run, lane hotmesh_dba._lane, sqlstate_of text, message text, detail text, hint text)
+RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
+        RETURN hotmesh_dba._split_sweep(run, lane);
+    END IF;
+    run := hotmesh_dba._with_error(run, sqlstate_of, message, detail, hint);
+    IF NOT hotmesh_dba._is_a_rows_fault(sqlstate_of) THEN
+        run.failed_steps := (run).failed_steps || ((lane).step).name;
+    END IF;
+    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
+END
+$$;
+
 -- A lane was gone through to its end. A row may have moved behind our back (an UPDATE puts its new version anywhere), so
 -- nothing is done before a last look finds nothing due. What is left then is locked by others; jobs that completed
 -- meanwhile are left to the next run.
@@ -76,7 +104,7 @@ BEGIN
     IF (lane).sweeps AND v_left > 0 THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
-    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000) THEN
+    IF v_free > 0 AND ((lane).passes < 2 OR (lane).taken >= 10000 OR (lane).faults >= 100) THEN
         lane.passes := (lane).passes + 1;
         lane.taken := 0;
         lane.way := NULL;
@@ -101,7 +129,9 @@ AS $$
 DECLARE
     v_choice hotmesh_dba._choice;
 BEGIN
-    IF (lane).sweeps THEN
+    IF hotmesh_dba._is_gone(lane) THEN
+        RETURN hotmesh_dba._leave_lane(run, lane, true);
+    ELSIF (lane).sweeps THEN
         RETURN hotmesh_dba._split_sweep(run, lane);
     END IF;
     lane.careful := true;
@@ -122,23 +152,12 @@ BEGIN
             lane.setbacks := 0;
             run.lanes[(run).current] := lane;
             RETURN CASE WHEN v_choice.finished THEN hotmesh_dba._leave_lane(run, lane, true) ELSE run END;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            NULL;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            NULL;   -- so it is left
         END;
     END IF;
     lane.locked := greatest(1, (lane).locked);
     RETURN hotmesh_dba._leave_lane(run, lane, false);
-END
-$$;
-
--- A step that fails does not keep the others from running; its own other lanes are left.
-CREATE OR REPLACE FUNCTION hotmesh_dba._fail_step(run hotmesh_dba._run, step_name text) RETURNS hotmesh_dba._run
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    run.failed_steps := (run).failed_steps || step_name;
-    RETURN hotmesh_dba._leave_lane(run, (run).lanes[(run).current], false);
 END
 $$;
 
@@ -159,54 +178,109 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+-- A batch, its record, and the last look where it was the lane's last: whole, or undone by whoever called.
+CREATE OR REPLACE FUNCTION hotmesh_dba._do_batch(run hotmesh_dba._run, lane hotmesh_dba._lane, max_rows bigint)
+RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_lane    hotmesh_dba._lane := (run).lanes[(run).current];
-    v_step    text := ((v_lane).step).name;
     v_begun   timestamptz := clock_timestamp();
     v_wal     pg_lsn := pg_current_wal_insert_lsn();
-    v_rows    bigint;
     v_outcome hotmesh_dba._outcome;
-    v_detail  text;
-    v_hint    text;
     v_elapsed interval;
 BEGIN
-    IF v_step = ANY ((run).failed_steps) THEN
-        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
+    v_outcome := hotmesh_dba._run_batch(lane, _do_batch.max_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+    v_elapsed := clock_timestamp() - v_begun;
+    lane := v_outcome.lane;
+    lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
+    IF (lane).faults >= 100 THEN        -- in strides that soon lead past the rows that cannot go, slow as these are
+        lane.size := greatest((lane).size, hotmesh_dba._first_size((lane).step));
     END IF;
-    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
-    v_rows := hotmesh_dba._batch_rows(run, v_lane);
-    BEGIN
-        SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
-        v_outcome := hotmesh_dba._run_batch(v_lane, v_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
-        v_elapsed := clock_timestamp() - v_begun;
-    EXCEPTION
-        WHEN lock_not_available OR deadlock_detected THEN
-            RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
-        WHEN OTHERS THEN
-            IF (v_lane).sweeps THEN
-                RETURN hotmesh_dba._split_sweep(run, v_lane);
-            END IF;
-            GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-            RETURN hotmesh_dba._fail_step(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), v_step);
-    END;
-
-    v_lane := v_outcome.lane;
-    v_lane.size := hotmesh_dba._next_size(v_rows, v_outcome.taken, v_elapsed, (run).batch_time);
-    v_lane.setbacks := 0;
-    v_lane.taken := (v_lane).taken + v_outcome.taken;
-    run.lanes[(run).current] := v_lane;
+    lane.setbacks := 0;
+    lane.taken := (lane).taken + v_outcome.taken;
+    run.lanes[(run).current] := lane;
     run.taken := (run).taken + v_outcome.taken;
-    PERFORM hotmesh_dba._record_batch(run, v_step, v_outcome, v_elapsed);
+    PERFORM hotmesh_dba._record_batch(run, ((lane).step).name, v_outcome, v_elapsed);
     run.resume_at := clock_timestamp() + hotmesh_dba._pause_after(run, v_begun, v_wal);
     IF (run).max_replica_lag IS NOT NULL AND hotmesh_dba._replayed((run).replay_lsn) THEN
         run.replay_lsn := pg_current_wal_insert_lsn();
         run.replay_since := clock_timestamp();
     END IF;
-    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, v_lane) ELSE run END;
+    RETURN CASE WHEN v_outcome.finished THEN hotmesh_dba._end_pass(run, lane) ELSE run END;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._try_batch(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lane   hotmesh_dba._lane := (run).lanes[(run).current];
+    v_rows   bigint;
+    v_detail text;
+    v_hint   text;
+BEGIN
+    IF ((v_lane).step).name = ANY ((run).failed_steps) THEN
+        RETURN hotmesh_dba._leave_lane(run, v_lane, false);
+    END IF;
+    v_lane.size := coalesce((v_lane).size, hotmesh_dba._first_size((v_lane).step));
+    v_rows := hotmesh_dba._batch_rows(run, v_lane);
+    RETURN hotmesh_dba._do_batch(run, v_lane, v_rows);
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN hotmesh_dba._give_way(run, v_lane, v_rows);
+    WHEN OTHERS OR assert_failure THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN hotmesh_dba._fail_lane(run, v_lane, SQLSTATE, SQLERRM, v_detail, v_hint);
+END
+$$;
+
+-- The first thing that a run does, once others can see it: it looks at how much there is to do, as long as that takes.
+CREATE OR REPLACE FUNCTION hotmesh_dba._plan_run(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+    v_hint   text;
+BEGIN
+    run.lanes := hotmesh_dba._plan_lanes(
+        (run).steps, (run).disable_triggers, (run).worker, (run).workers,
+        (run).workers = 1 AND (run).batch_size IS NULL AND (run).max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL,
+        (run).batch_time);
+    run.current := 1;
+    run.steps := NULL;
+    UPDATE hotmesh_dba.run r
+    SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest((run).lanes) l),
+        expected_by_step = hotmesh_dba._expected_by_step((run).lanes), updated_at = clock_timestamp()
+    WHERE r.id = (run).id;
+    RETURN run;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+    RETURN hotmesh_dba._end_run(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint), 'error');
+END
+$$;
+
+-- An app that was renamed or dropped under the run is no more what was asked for; and whoever may prune it now does not see
+-- this run's record.
+CREATE OR REPLACE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_name name := (SELECT n.nspname FROM pg_namespace n WHERE n.oid = (run).schema_oid);
+BEGIN
+    IF v_name IS NULL THEN
+        RETURN hotmesh_dba._with_error(run, '3F000', format('app "%s" was dropped under its run', (run).app),
+                                       'Its schema is gone.', 'Nothing is left to do.');
+    ELSIF v_name <> (run).app THEN
+        RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was renamed to "%s" under its run', (run).app, v_name),
+                                       'A run goes on for as long as its app has the name that it was called with.',
+                                       format('Call it again for app %L.', v_name));
+    END IF;
+    RETURN run;
 END
 $$;
 
@@ -219,8 +293,12 @@ DECLARE
     v_reason text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
-    IF (run).fuse IS NOT NULL THEN
+    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
+        RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
+    ELSIF (run).max_percent IS NOT NULL THEN
         RETURN hotmesh_dba._try_fuse(run);
+    ELSIF (run).lanes IS NULL THEN
+        RETURN hotmesh_dba._plan_run(run);
     END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN
@@ -230,7 +308,7 @@ BEGIN
     ELSIF NOT hotmesh_dba._throttle(run) THEN
         RETURN run;
     END IF;
-    RETURN hotmesh_dba._do_batch(run);
+    RETURN hotmesh_dba._try_batch(run);
 EXCEPTION WHEN query_canceled THEN
     run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
     RETURN hotmesh_dba._end_run(run, 'cancelled');

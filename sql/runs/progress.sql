@@ -12,13 +12,12 @@ SELECT r.id AS run_id, r.group_id, r.app, r.worker, r.workers, r.role, r.pid,
               OR r.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 2)
              AND EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid))
             THEN 'running' ELSE 'interrupted' END AS state,
-       r.started_at, r.updated_at, r.batches, d.rows_done, r.expected AS rows_expected,
-       greatest(0, r.expected - d.rows_done) AS rows_left,
-       d.rate AS rows_per_second,
-       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => greatest(0, r.expected - d.rows_done) / d.rate) END AS time_left
+       r.started_at, r.updated_at, r.batches, hotmesh_dba._rows_done(r) AS rows_done, r.expected AS rows_expected,
+       d.rows_left, d.rate AS rows_per_second,
+       -- No more than a hundred years: an interval ends somewhere.
+       CASE WHEN d.rate > 0 THEN pg_catalog.make_interval(secs => least(d.rows_left / d.rate, 3153600000)) END AS time_left
 FROM hotmesh_dba._running() r,
-     LATERAL (SELECT hotmesh_dba._rows_done(r) AS rows_done,
-                     hotmesh_dba._rows_done(r) / nullif(pg_catalog.date_part('epoch', r.updated_at - r.started_at), 0) AS rate) d;
+     LATERAL (SELECT hotmesh_dba._rows_left(r) AS rows_left, hotmesh_dba._rate(r) AS rate) d;
 
 GRANT SELECT ON hotmesh_dba.progress TO PUBLIC;
 COMMENT ON VIEW hotmesh_dba.progress IS

@@ -74,4 +74,4 @@ max_wal_rate (NULL: no limit): bytes of WAL a second, the server''s own included
 max_replica_lag (NULL: no limit): wait while a replica is further behind. Needs pg_read_all_stats.
 run_id: leave it out; it returns the id of the run''s row in hotmesh_dba.run.
 A run ends completed; or stopped (max_runtime, max_rows, or rows that others had locked), with a WARNING; or failed: what is committed stays, and the first error is raised.
-Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input; 25006 read-only; 42501 missing privilege; 55000 not deployed, or triggers that cannot be disabled; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';
+Errors: 2D000 in a transaction block; 22023 22004 42602 3F000 42809 bad input, or the app was dropped meanwhile; 25006 read-only; 42501 missing privilege; 55000 not deployed, triggers that cannot be disabled, or the app was renamed meanwhile; 55P03 another run; 57014 cancelled; 09000 rows that cannot be removed.';

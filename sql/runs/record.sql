@@ -1,24 +1,46 @@
 -- What a run writes down: a row of hotmesh_dba.run, updated with every batch.
 
+-- Whoever may prune an app can write any nonsense into the records of its runs: what is worked out of them never fails.
+CREATE OR REPLACE FUNCTION hotmesh_dba._as_count(number numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(greatest(number, 0), 9223372036854775807)::bigint $$;
+
 -- Jobs, messages and signals deleted and jobs stripped; attributes do not count.
 CREATE OR REPLACE FUNCTION hotmesh_dba._rows_done(run hotmesh_dba.run) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT run.deleted_jobs + run.deleted_transient + run.deleted_engine_streams + run.deleted_worker_streams
-         + run.deleted_signals + run.marked_pruned
+    SELECT hotmesh_dba._as_count(run.deleted_jobs::numeric + run.deleted_transient + run.deleted_engine_streams
+                                 + run.deleted_worker_streams + run.deleted_signals + run.marked_pruned)
 $$;
 
--- Before a run adds its row. Runs of this app whose process is gone; what they had committed stays. Old records go: a table that only grows would be
--- the very thing we are here against.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rows_left(run hotmesh_dba.run) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT hotmesh_dba._as_count(run.expected::numeric - hotmesh_dba._rows_done(run)) $$;
+
+-- Rows a second since it began; NULL where that cannot be told.
+CREATE OR REPLACE FUNCTION hotmesh_dba._rate(run hotmesh_dba.run) RETURNS float8
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN run.started_at > 'epoch' AND run.updated_at > run.started_at AND run.updated_at < '9999-01-01 UTC'
+                THEN hotmesh_dba._rows_done(run) / date_part('epoch', run.updated_at - run.started_at) END
+$$;
+
+-- Before a run adds its row. Runs of this app whose process is gone are closed; what they had committed stays. Old
+-- records go: a table that only grows would be the very thing we are here against.
 CREATE OR REPLACE FUNCTION hotmesh_dba._tidy_runs(app_schema name) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_dead bigint[] := hotmesh_dba._dead_runs(app_schema);
 BEGIN
     UPDATE hotmesh_dba.run r
-    SET state = 'interrupted', finished_at = r.updated_at, remaining = greatest(0, r.expected - hotmesh_dba._rows_done(r))
-    WHERE r.app = app_schema AND r.state = 'running' AND hotmesh_dba._is_surely_dead(r);
+    SET state = 'interrupted', finished_at = r.updated_at, remaining = hotmesh_dba._rows_left(r)
+    WHERE r.id = ANY (v_dead) AND r.state = 'running';
 
     DELETE FROM hotmesh_dba.run r
     WHERE r.app = app_schema AND r.state <> 'running'
@@ -78,13 +100,13 @@ BEGIN
 END
 $$;
 
--- Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
+-- NULL before they are planned. Of lanes that are not finished what their probes estimated and nobody took, and what others had locked.
 CREATE OR REPLACE FUNCTION hotmesh_dba._remaining(run hotmesh_dba._run) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(sum(l.locked + cardinality(l.skip)
-                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0)
+    SELECT CASE WHEN (run).lanes IS NOT NULL THEN coalesce(sum(l.locked + cardinality(l.skip)
+                        + CASE WHEN l.finished THEN 0 ELSE greatest(1, coalesce(l.due, 0) - l.taken) END), 0) END
     FROM unnest((run).lanes) l
 $$;
 

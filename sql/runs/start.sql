@@ -66,8 +66,8 @@ BEGIN
     v_lane.due := CASE WHEN v_most > 0 THEN hotmesh_dba._count_lane(v_lane, v_most + 1, false) END;
     RETURN CASE WHEN v_lane.due = 0 THEN '{}'
                 WHEN v_lane.due <= v_most THEN ARRAY[v_lane] END;
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    RETURN NULL;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    RETURN NULL;    -- what is wrong is seen when its turn has come
 END
 $$;
 
@@ -85,7 +85,7 @@ BEGIN
     FOR v_lane IN SELECT l.* FROM hotmesh_dba._lanes(step, disable_triggers) l WHERE l.number % workers = worker - 1 LOOP
         BEGIN
             v_lane := hotmesh_dba._probe(v_lane);
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             NULL;   -- it is probed when its turn has come
         END;
         v_lane.spares := true;
@@ -178,7 +178,7 @@ AS $$
     SELECT r.* FROM hotmesh_dba.run r WHERE r.app = app_schema AND r.state = 'running' ORDER BY r.id LIMIT 1
 $$;
 
--- The run's row, joined to the first worker's by group_id; 0, until it is known, for the first worker.
+-- The run's row, joined to the first worker's by group_id; the first one's is its own id.
 CREATE OR REPLACE FUNCTION hotmesh_dba._insert_run(
     options hotmesh_dba._options, worker int, workers int, arguments jsonb, group_id bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
@@ -192,11 +192,14 @@ BEGIN
     VALUES (coalesce(_insert_run.group_id, 0), (options).app_schema, worker, workers, arguments, (options).jobs_before,
             (options).engine_before, (options).worker_before, (options).signals_until, (options).disable_triggers)
     RETURNING r.id INTO v_id;
+    IF _insert_run.group_id IS NULL THEN
+        UPDATE hotmesh_dba.run r SET group_id = v_id WHERE r.id = v_id;
+    END IF;
     RETURN v_id;
 END
 $$;
 
--- Everything that comes before the first batch: the arguments, the rights, the locks, the plan, the record.
+-- Everything that comes before the plan: the rights, the locks, the record.
 CREATE OR REPLACE FUNCTION hotmesh_dba._start_run(
     options hotmesh_dba._options, arguments jsonb, batch_size int, batch_time interval, batch_pause interval,
     max_runtime interval, max_rows bigint, worker int, workers int, max_wal_rate bigint, max_replica_lag interval)
@@ -223,10 +226,9 @@ BEGIN
     v_run.app := (options).app_schema;
     v_run.worker := worker;
     v_run.workers := workers;
-    v_run.lanes := hotmesh_dba._plan_lanes(
-        v_steps, (options).disable_triggers, worker, workers,
-        workers = 1 AND batch_size IS NULL AND max_rows IS NULL AND hotmesh_dba._forced_way() IS NULL, batch_time);
-    v_run.current := 1;
+    v_run.schema_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_run.app);
+    v_run.steps := v_steps;
+    v_run.disable_triggers := (options).disable_triggers;
     v_run.batch_size := batch_size;
     v_run.batch_time := batch_time;
     v_run.batch_pause := batch_pause;
@@ -240,15 +242,11 @@ BEGIN
     v_run.replay_since := clock_timestamp();
     v_run.failed_steps := '{}';
     v_run.ended := false;
-    UPDATE hotmesh_dba.run r
-    SET group_id = coalesce(nullif(r.group_id, 0), r.id),
-        expected = (SELECT coalesce(sum(l.due), 0) FROM unnest(v_run.lanes) l),
-        expected_by_step = hotmesh_dba._expected_by_step(v_run.lanes), updated_at = clock_timestamp()
-    WHERE r.id = v_run.id;
     RETURN v_run;
 END
 $$;
--- The procedure's arguments, resolved and written down.
+-- The procedure's arguments, resolved and written down; an interval in one style, whatever the session's, for workers
+-- compare what they were given.
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
     app_id text, retention interval, prune_jobs boolean, prune_streams boolean, strip_attributes boolean,
     entity_list text[], prune_transient boolean, keep_hmark boolean, prune_engine_streams boolean,
@@ -258,6 +256,7 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._begin_run(
 RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     v_options   hotmesh_dba._options;

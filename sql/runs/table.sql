@@ -74,7 +74,7 @@ COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped fr
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
-COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate; NULL where it failed before it had looked.';
 
 COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
@@ -83,7 +83,18 @@ COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+-- All but the id, which the identity alone gives: one of the future would stop the runs of every app.
+GRANT SELECT, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT INSERT (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail, policy, expected_by_step),
+      UPDATE (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail, policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
 GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');

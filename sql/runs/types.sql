@@ -2,9 +2,11 @@
 CREATE TYPE hotmesh_dba._run AS (
     id              bigint,
     app             name,
+    schema_oid      oid,            -- of the app, whatever it is called by now
     worker          int,
     workers         int,
-    lanes           hotmesh_dba._lane[],
+    steps           hotmesh_dba._step[],
+    lanes           hotmesh_dba._lane[],    -- NULL until they are planned
     current         int,            -- of the lanes
     batch_size      int,
     batch_time      interval,
@@ -13,6 +15,7 @@ CREATE TYPE hotmesh_dba._run AS (
     max_rows        bigint,
     max_wal_rate    bigint,
     max_replica_lag interval,
+    disable_triggers boolean,
     taken           bigint,         -- rows so far
     resume_at       timestamptz,    -- no batch before
     replay_lsn      pg_lsn,         -- what every replica must have replayed max_replica_lag after
@@ -25,6 +28,5 @@ CREATE TYPE hotmesh_dba._run AS (
     remaining       bigint,
     stop_reason     text,
     ended           boolean,
-    fuse            hotmesh_dba._step[],    -- what the fuse has still to look at
-    max_percent     numeric
+    max_percent     numeric         -- the fuse, until it has looked at the steps
 );

@@ -129,7 +129,7 @@ AS $$
            step.name = 'strip' OR hotmesh_dba._may_lock(p.relation), step.name = 'strip',
            disable_triggers AND step.attributes IS NOT NULL, false,
            NULL::text, NULL::bigint, NULL::int, '(0,0)'::tid, '-infinity'::timestamptz, NULL::uuid[],
-           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false
+           step.name = 'strip', '{}'::text[], NULL::bigint, 0, 0, 0, 0, 0, false, 0
     FROM place p
     ORDER BY p.number
 $$;
@@ -162,6 +162,7 @@ BEGIN
     v_lane.passes := 0;
     v_lane.taken := 0;
     v_lane.finished := false;
+    v_lane.faults := 0;
     RETURN v_lane;
 END
 $$;

@@ -1,23 +1,27 @@
 -- The attributes that the strip removes, over alias a; NULL where the type is not HotMesh's. NOT IN, since the planner knows no better way round
 -- the index (type, symbol) where a restored database has no statistics yet.
 CREATE OR REPLACE FUNCTION hotmesh_dba._attribute_filter(attributes regclass, keep_hmark boolean) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
-    FROM pg_attribute t
-    JOIN pg_enum e ON e.enumtypid = t.atttypid
-    WHERE t.attrelid = attributes AND t.attname = 'type'
-      AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark')
+BEGIN
+    RETURN (SELECT 'a.type NOT IN (' || string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) || ')'
+            FROM pg_attribute t
+            JOIN pg_enum e ON e.enumtypid = t.atttypid
+            WHERE t.attrelid = attributes AND t.attname = 'type'
+              AND (e.enumlabel IN ('jdata', 'udata', 'jmark') OR keep_hmark AND e.enumlabel = 'hmark'));
+END
 $$;
 
 -- What a call does, a row a step and table, in the contract's order: the one place that says which rows are
 -- due. Whatever removes, counts or previews rows takes them from here. A missing table has no row.
 -- Only $1 (before) and $2 (entity_list) stand in a filter, and never an expression over a column.
 CREATE OR REPLACE FUNCTION hotmesh_dba._steps(options hotmesh_dba._options) RETURNS SETOF hotmesh_dba._step
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     WITH app AS (
         SELECT hotmesh_dba._jobs(options.app_schema) AS jobs,
                hotmesh_dba._attributes(options.app_schema) AS attributes,
@@ -49,5 +53,6 @@ AS $$
            CASE WHEN s.name = 'strip' THEN hotmesh_dba._attribute_filter(s.attributes, options.keep_hmark) END,
            s.mark_column::name
     FROM step s
-    ORDER BY s.ordinal
+    ORDER BY s.ordinal;
+END
 $$;

@@ -32,7 +32,7 @@ BEGIN
         BEGIN
             RETURN hotmesh_dba._delete_window(lane, CASE WHEN max_rows IS NOT NULL
                                                          THEN greatest(1, max_rows / (lane).per_page) END);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             lane.careful := true;   -- somebody has locked a row there, or one cannot go: the others are chosen around it
         END;
     END IF;
@@ -59,6 +59,7 @@ BEGIN
     END IF;
     lane := v_choice.lane;
     lane.skip := (lane).skip || v_outcome.skipped;
+    lane.faults := coalesce((v_outcome.lane).faults, (lane).faults);
     v_outcome.lane := lane;
     -- By marks, a batch that took nothing would be chosen again for ever.
     v_outcome.finished := v_choice.finished

@@ -30,35 +30,46 @@ AS $$ SELECT left(sqlstate_of, 2) NOT IN ('25', '40', '42', '53', '54', '55', '5
 
 -- The same, but where one row cannot be removed (seen: two live jobs of one key, which HotMesh's trigger refuses to
 -- mark) it does not keep the others from it for ever: the batch is halved down to that row, which is left as it was.
--- Where a hundred cannot be, it is no row's fault: the error stands. So it does at once for a delete in the caller's
--- transaction, which is whole or not at all.
+-- After a hundred in a row no more than one of a batch is looked for, so that it soon comes to what lies behind them
+-- (the oldest rows of a table are just those that could never go); after two hundred it is no row's fault, and the error
+-- stands. So it does at once for a delete in the caller's transaction, which is whole or not at all.
 CREATE OR REPLACE FUNCTION hotmesh_dba._take(lane hotmesh_dba._lane, ids uuid[], tids tid[]) RETURNS hotmesh_dba._outcome
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_half  int := cardinality(tids) / 2;
-    v_key   text;
-    v_left  hotmesh_dba._outcome;
-    v_right hotmesh_dba._outcome;
+    v_half    int := cardinality(tids) / 2;
+    v_key     text;
+    v_outcome hotmesh_dba._outcome;
+    v_newer   hotmesh_dba._outcome;
 BEGIN
     BEGIN
-        RETURN hotmesh_dba._take_all(lane, ids, tids);
-    EXCEPTION WHEN OTHERS THEN
-        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE) OR cardinality((lane).skip) >= 100 THEN
+        v_outcome := hotmesh_dba._take_all(lane, ids, tids);
+        IF v_outcome.taken > 0 THEN
+            lane.faults := 0;
+            v_outcome.lane := lane;
+        END IF;
+        RETURN v_outcome;
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        IF NOT (lane).spares OR NOT hotmesh_dba._is_a_rows_fault(SQLSTATE)
+           OR (lane).faults >= 200 OR cardinality((lane).skip) >= 10000 THEN
             RAISE;
         END IF;
         IF v_half = 0 THEN
             v_key := CASE WHEN hotmesh_dba._is_of_jobs((lane).step) THEN ids[1]::text ELSE tids[1]::text END;
             PERFORM hotmesh_dba._warn_of_skipped(lane, v_key, SQLSTATE, SQLERRM);
+            lane.faults := (lane).faults + 1;
             RETURN ROW(0, 0, 0, ARRAY[v_key], true, lane)::hotmesh_dba._outcome;
         END IF;
     END;
-    v_left := hotmesh_dba._take(lane, ids[: v_half], tids[: v_half]);
-    lane.skip := (lane).skip || v_left.skipped;
-    v_right := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
-    RETURN ROW(v_left.taken + v_right.taken, v_left.attributes + v_right.attributes, v_left.cascaded + v_right.cascaded,
-               v_left.skipped || v_right.skipped, true, lane)::hotmesh_dba._outcome;
+    v_newer := hotmesh_dba._take(lane, ids[v_half + 1 :], tids[v_half + 1 :]);
+    IF (v_newer.lane).faults >= 100 THEN
+        RETURN v_newer;
+    END IF;
+    v_outcome := hotmesh_dba._take(v_newer.lane, ids[: v_half], tids[: v_half]);
+    RETURN ROW(v_outcome.taken + v_newer.taken, v_outcome.attributes + v_newer.attributes,
+               v_outcome.cascaded + v_newer.cascaded, v_outcome.skipped || v_newer.skipped, true,
+               v_outcome.lane)::hotmesh_dba._outcome;
 END
 $$;
 

@@ -39,7 +39,8 @@ CREATE TYPE hotmesh_dba._lane AS (
     given_up     int,           -- batches that were left to others after several
     passes       int,           -- how often it has been gone through before
     taken        bigint,        -- rows taken in this pass
-    finished     boolean
+    finished     boolean,
+    faults       int            -- rows that could not be removed since the last that could
 );
 
 -- The rows of one batch: their keys (job ids, or ctids on a leaf), and the lane moved on behind them.
@@ -134,14 +135,25 @@ COMMENT ON COLUMN hotmesh_dba.run.stripped_attributes IS 'Attributes stripped fr
 COMMENT ON COLUMN hotmesh_dba.run.cascaded_attributes IS 'Attributes that went with deleted jobs; 0 where track_counts is off.';
 COMMENT ON COLUMN hotmesh_dba.run.skipped IS 'Rows that could not be removed whatever was done; a WARNING named each.';
 COMMENT ON COLUMN hotmesh_dba.run.expected IS 'How many rows bounded probes estimated at the start: jobs, messages, signals and jobs to strip.';
-COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate.';
+COMMENT ON COLUMN hotmesh_dba.run.remaining IS 'What was left when it ended: 0 when completed, else an estimate; NULL where it failed before it had looked.';
 
 COMMENT ON COLUMN hotmesh_dba.run.error_sqlstate IS 'SQLSTATE of the first error of a failed run.';
 COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.run TO PUBLIC;
+-- All but the id, which the identity alone gives: one of the future would stop the runs of every app.
+GRANT SELECT, DELETE ON hotmesh_dba.run TO PUBLIC;
+GRANT INSERT (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail),
+      UPDATE (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
+              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
+              deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
+              error_sqlstate, error_message, error_detail) ON hotmesh_dba.run TO PUBLIC;
 GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
@@ -150,9 +162,11 @@ SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');
 CREATE TYPE hotmesh_dba._run AS (
     id              bigint,
     app             name,
+    schema_oid      oid,            -- of the app, whatever it is called by now
     worker          int,
     workers         int,
-    lanes           hotmesh_dba._lane[],
+    steps           hotmesh_dba._step[],
+    lanes           hotmesh_dba._lane[],    -- NULL until they are planned
     current         int,            -- of the lanes
     batch_size      int,
     batch_time      interval,
@@ -161,6 +175,7 @@ CREATE TYPE hotmesh_dba._run AS (
     max_rows        bigint,
     max_wal_rate    bigint,
     max_replica_lag interval,
+    disable_triggers boolean,
     taken           bigint,         -- rows so far
     resume_at       timestamptz,    -- no batch before
     replay_lsn      pg_lsn,         -- what every replica must have replayed max_replica_lag after

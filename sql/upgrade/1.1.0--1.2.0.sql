@@ -2,7 +2,8 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
-ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE fuse hotmesh_dba._step[], ADD ATTRIBUTE max_percent numeric;
+GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON TABLE hotmesh_dba.run IS
@@ -70,7 +71,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_wal_rate IS 'Bytes of WAL a second; NUL
 COMMENT ON COLUMN hotmesh_dba.policy.max_replica_lag IS 'A run waits while a replica is further behind; NULL: no limit.';
 COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would delete more than so much of a table stops before its first row; 100: none.';
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
-COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether run_due runs it.';
+COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
 COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
@@ -96,6 +97,8 @@ CREATE TYPE hotmesh_dba._due AS (
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
+);
+
 -- What a check of doctor finds wrong; one that finds nothing is ok.
 CREATE TYPE hotmesh_dba._finding AS (
     status text,        -- warning, problem, or unknown

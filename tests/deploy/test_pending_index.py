@@ -178,3 +178,14 @@ def test_an_invalid_index_on_a_small_table_is_replaced(
     assert pending(deploy(conn, "big")) is None
     assert state(conn, "big") == ("ours", True, True)
     assert deploy(conn, "big") == []
+
+
+def test_the_view_does_not_wait_for_a_lock(conn: Connection, connect: Connect, app: NewApp) -> None:
+    """Not even for one that keeps everybody out."""
+    app("myapp")
+    holder = connect(autocommit=False)
+    holder.execute("LOCK TABLE myapp.jobs, myapp.jobs_attributes IN ACCESS EXCLUSIVE MODE")
+    conn.execute("SET statement_timeout = '10 s'")
+    assert conn.execute("SELECT schema, indexed FROM hotmesh_dba.app").fetchall() == [
+        ("myapp", True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -18,15 +18,6 @@ TABLES = ["jobs", "jobs_attributes", "engine_streams", "worker_streams", "signal
 # What is counted no further.
 BOUND = 1000
 Fill = Callable[[str], None]
-
-
-@pytest.fixture
-def owner(conn: Connection, app: NewApp, role: NewRole) -> str:
-    """The owner of a deployed app `myapp`."""
-    name = role("owner")
-    app("myapp", owner=name)
-    deploy(conn, "myapp")
-    return name
 
 
 @pytest.fixture
@@ -84,7 +75,8 @@ def test_it_counts_what_preview_counts(conn: Connection, app: NewApp, layout: st
     )
 
 
-def test_the_oldest_is_the_oldest_that_is_due(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_the_oldest_is_the_oldest_that_is_due(conn: Connection) -> None:
     add_work(conn)
     set_policy(conn, options=EVERYTHING + ", entity_list => ARRAY['book']")
     run(conn, "UPDATE myapp.jobs SET entity = 'author' WHERE key LIKE 'old%' AND status = 1")
@@ -100,7 +92,8 @@ def test_the_oldest_is_the_oldest_that_is_due(conn: Connection, owner: str) -> N
     assert found["jobs_attributes"].oldest_due is None
 
 
-def test_totals(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_totals(conn: Connection) -> None:
     work = add_work(conn)
     flush_statistics(conn)
     set_policy(conn)
@@ -121,10 +114,11 @@ def test_totals(conn: Connection, owner: str) -> None:
     after = by_table(conn)["signal_registry"]
     assert (after.dead_rows, after.total_rows) == (0, 0)
     assert after.last_vacuum is not None
-    assert datetime.now(UTC) - after.last_vacuum < timedelta(minutes=5)
+    assert datetime.now(timezone.utc) - after.last_vacuum < timedelta(minutes=5)
 
 
-def test_what_nobody_has_counted_is_unknown_and_not_none(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_what_nobody_has_counted_is_unknown_and_not_none(conn: Connection) -> None:
     add_work(conn)
     flush_statistics(conn)
     run(conn, "SELECT pg_stat_reset()")
@@ -136,7 +130,8 @@ def test_what_nobody_has_counted_is_unknown_and_not_none(conn: Connection, owner
     assert found["jobs"] == 149
 
 
-def test_a_row_a_table_and_policy(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_row_a_table_and_policy(conn: Connection) -> None:
     add_work(conn)
     assert [(row.table_name, row.policy, row.due) for row in backlog(conn)] == [
         (table, None, None) for table in TABLES
@@ -154,7 +149,8 @@ def test_a_row_a_table_and_policy(conn: Connection, owner: str) -> None:
     ]
 
 
-def test_rate_and_time_are_those_of_the_last_run(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_rate_and_time_are_those_of_the_last_run(conn: Connection) -> None:
     add_work(conn)
     set_policy(conn)
     assert all(row.rows_per_second is None for row in backlog(conn))
@@ -173,7 +169,8 @@ def test_rate_and_time_are_those_of_the_last_run(conn: Connection, owner: str) -
     assert signals.time_to_drain.total_seconds() == pytest.approx(expected, rel=0.01)
 
 
-def test_above_its_bound_it_says_at_least(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_above_its_bound_it_says_at_least(conn: Connection) -> None:
     """And takes the time to drain from what the planner expects, not from the bound."""
     add_work(conn)
     set_policy(conn)
@@ -190,7 +187,8 @@ def test_above_its_bound_it_says_at_least(conn: Connection, owner: str) -> None:
         assert 2000 < rows < 5000, row
 
 
-def test_a_renamed_app_keeps_its_policies(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_renamed_app_keeps_its_policies(conn: Connection) -> None:
     work = add_work(conn)
     set_policy(conn)
     run(conn, "ALTER SCHEMA myapp RENAME TO yours")
@@ -198,7 +196,8 @@ def test_a_renamed_app_keeps_its_policies(conn: Connection, owner: str) -> None:
     assert found["signal_registry"].due == work.signals
 
 
-def test_a_strip_of_an_app_that_lost_its_column_is_unknown(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_strip_of_an_app_that_lost_its_column_is_unknown(conn: Connection) -> None:
     add_work(conn)
     set_policy(conn)
     run(conn, "ALTER TABLE myapp.jobs DROP COLUMN pruned_at")
@@ -266,7 +265,8 @@ def test_a_locked_table_is_unknown_and_not_waited_for(
     assert by_table(mine)["jobs"].due == 83
 
 
-def test_a_read_only_transaction_suffices(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_read_only_transaction_suffices(conn: Connection) -> None:
     add_work(conn)
     set_policy(conn)
     before = one(conn, "SELECT count(*) FROM hotmesh_dba.run")
@@ -275,7 +275,8 @@ def test_a_read_only_transaction_suffices(conn: Connection, owner: str) -> None:
     assert one(conn, "SELECT count(*) FROM hotmesh_dba.run") == before
 
 
-def test_an_app_that_there_is_not(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_an_app_that_there_is_not(conn: Connection) -> None:
     refused(conn, "3F000", "SELECT * FROM hotmesh_dba.backlog('noapp')")
     refused(conn, "42602", "SELECT * FROM hotmesh_dba.backlog('; --')")
     run(conn, "DROP SCHEMA myapp CASCADE")

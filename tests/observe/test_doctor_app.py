@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect, NewApp, NewRole
-from tests.deploy.observe import deploy, one, refused, run, wait_until
+from tests.deploy.observe import one, refused, run, wait_until
 from tests.observe.watch import (
     bad,
     findings,
@@ -21,16 +21,8 @@ from tests.support.server import Connection
 FAST_POLICY = "retention => '7 days', prune_jobs => true, disable_triggers => true"
 
 
-@pytest.fixture
-def owner(conn: Connection, app: NewApp, role: NewRole) -> str:
-    """The owner of a deployed app `myapp`."""
-    name = role("owner")
-    app("myapp", owner=name)
-    deploy(conn, "myapp")
-    return name
-
-
-def test_a_fresh_app_is_well(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_fresh_app_is_well(conn: Connection) -> None:
     rows = findings(conn)
     assert {row.status for row in rows} == {"ok"}
     assert {row.app for row in rows} == {None, "myapp"}
@@ -39,7 +31,8 @@ def test_a_fresh_app_is_well(conn: Connection, owner: str) -> None:
     assert len(names) == len(set(names)) > 20
 
 
-def test_one_app_or_all(conn: Connection, owner: str, app: NewApp) -> None:
+@pytest.mark.usefixtures("owner")
+def test_one_app_or_all(conn: Connection, app: NewApp) -> None:
     app("other")
     one_app = run(conn, "SELECT DISTINCT app FROM hotmesh_dba.doctor('myapp') ORDER BY 1")
     assert one_app == [("myapp",), (None,)]
@@ -61,7 +54,8 @@ def test_every_check_is_seen_bad_by_a_test(conn: Connection) -> None:
     }
 
 
-def test_a_check_that_fails_is_unknown_with_the_reason(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_check_that_fails_is_unknown_with_the_reason(conn: Connection) -> None:
     run(
         conn,
         "CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name)"
@@ -75,9 +69,7 @@ def test_a_check_that_fails_is_unknown_with_the_reason(conn: Connection, owner: 
     assert {row.status for row in findings(conn) if row != found} == {"ok"}
 
 
-def test_a_locked_table_is_unknown_and_not_waited_for(
-    conn: Connection, connect: Connect, owner: str
-) -> None:
+def test_a_locked_table_is_unknown_and_not_waited_for(connect: Connect, owner: str) -> None:
     mine, other = connect(owner), connect(autocommit=False)
     set_policy(mine)
     run(other, "LOCK TABLE myapp.jobs, myapp.jobs_part_0 IN ACCESS EXCLUSIVE MODE")
@@ -88,7 +80,8 @@ def test_a_locked_table_is_unknown_and_not_waited_for(
     assert status(mine, "backlog") == {"ok"}
 
 
-def test_a_read_only_transaction_suffices(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_read_only_transaction_suffices(conn: Connection) -> None:
     set_policy(conn)
     run(conn, "SET default_transaction_read_only = on")
     assert {row.status for row in findings(conn)} == {"ok"}
@@ -110,14 +103,16 @@ def test_wrapper(conn: Connection, app: NewApp, layout: str, word: str) -> None:
     assert status(conn, "wrapper") == {"ok"}
 
 
-def test_wrapper_that_the_sdk_replaced(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_wrapper_that_the_sdk_replaced(conn: Connection) -> None:
     assert status(conn, "wrapper") == {"ok"}
     sdk_replace(conn, "myapp")
     typed(conn, bad(conn, "wrapper"))
     assert status(conn, "wrapper") == {"ok"}
 
 
-def test_wrapper_beside_one_of_unknown_origin(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_wrapper_beside_one_of_unknown_origin(conn: Connection) -> None:
     run(conn, "CREATE FUNCTION myapp.prune(text) RETURNS int LANGUAGE sql AS 'SELECT 1'")
     typed(conn, bad(conn, "wrapper"))
     assert status(conn, "wrapper") == {"ok"}
@@ -136,7 +131,8 @@ def test_migration(conn: Connection, app: NewApp) -> None:
     assert status(conn, "migration") == {"ok"}
 
 
-def test_migration_of_a_big_table_is_typed_without_blocking(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_migration_of_a_big_table_is_typed_without_blocking(conn: Connection) -> None:
     """And one that was broken off is gone on with."""
     with conn.transaction():
         run(conn, "SET LOCAL session_replication_role = replica")
@@ -155,7 +151,8 @@ def test_migration_of_a_big_table_is_typed_without_blocking(conn: Connection, ow
     assert status(conn, "migration") == {"ok"}
 
 
-def test_foreign_key_index(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_foreign_key_index(conn: Connection) -> None:
     run(conn, "ALTER TABLE myapp.jobs_attributes DROP CONSTRAINT jobs_attributes_pkey")
     rows = [row for row in findings(conn, "foreign_key_index") if row.status == "problem"]
     assert len(rows) == 8
@@ -167,7 +164,7 @@ def test_foreign_key_index(conn: Connection, owner: str) -> None:
 # --- rights ----------------------------------------------------------------------------------
 
 
-def test_privileges(conn: Connection, connect: Connect, owner: str, role: NewRole) -> None:
+def test_privileges(connect: Connect, owner: str, role: NewRole) -> None:
     pruner = role("pruner")
     theirs, mine = connect(pruner), connect(owner)
     assert status(mine, "privileges") == {"ok"}
@@ -218,7 +215,8 @@ def test_disable_triggers(conn: Connection, connect: Connect, owner: str) -> Non
 # --- vacuum ----------------------------------------------------------------------------------
 
 
-def test_table_autovacuum(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_table_autovacuum(conn: Connection) -> None:
     run(conn, "ALTER TABLE myapp.jobs_part_3 SET (autovacuum_enabled = false)")
     run(conn, "ALTER TABLE myapp.jobs_part_5 SET (autovacuum_enabled = off)")
     found = bad(conn, "table_autovacuum")
@@ -228,7 +226,8 @@ def test_table_autovacuum(conn: Connection, owner: str) -> None:
     assert status(conn, "table_autovacuum") == {"ok"}
 
 
-def test_dead_rows(conn: Connection, connect: Connect, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_dead_rows(conn: Connection, connect: Connect) -> None:
     """They stay as long as an old snapshot does; then the hint cleans them away."""
     holder = connect(autocommit=False)
     run(
@@ -251,7 +250,8 @@ def test_dead_rows(conn: Connection, connect: Connect, owner: str) -> None:
     wait_until("the counters", lambda: status(conn, "dead_rows") == {"ok"})
 
 
-def test_vacuum_threshold(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_vacuum_threshold(conn: Connection) -> None:
     """Half a million rows are fine, two millions are not; a leaf is asked, not its parent."""
     grow = "UPDATE pg_class SET reltuples = %s, relpages = 100000 WHERE oid = '%s'::regclass"
     run(conn, grow % (400000, "myapp.engine_streams_part_0"))

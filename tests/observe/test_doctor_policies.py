@@ -5,25 +5,16 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.conftest import Connect, NewApp, NewRole
-from tests.deploy.observe import deploy, run, sqlstate
+from tests.conftest import Connect, NewRole
+from tests.deploy.observe import background, run, sqlstate, wait_until
 from tests.observe.watch import bad, findings, set_policy, status, typed
-from tests.runs.work import Work, add_work, prune
+from tests.runs.work import Work, add_work, prune, runs, wait_for_batches
 from tests.support.server import Connection
 
 CHECKS = ["disable_triggers", "coverage", "unrun_policies", "last_runs", "backlog", "conflicts"]
 STREAMS = "retention => '7 days', prune_streams => true, max_percent => 100"
 AGE = "UPDATE hotmesh_dba.policy SET updated_at = updated_at - interval '{}' WHERE name = 'p'"
 AGE_RUNS = "UPDATE hotmesh_dba.run SET started_at = started_at - interval '{}'"
-
-
-@pytest.fixture
-def owner(conn: Connection, app: NewApp, role: NewRole) -> str:
-    """The owner of a deployed app `myapp`."""
-    name = role("owner")
-    app("myapp", owner=name)
-    deploy(conn, "myapp")
-    return name
 
 
 def test_a_stranger_is_not_told(
@@ -43,7 +34,8 @@ def test_a_stranger_is_not_told(
     assert bad(theirs, "unrun_policies").status == "problem"
 
 
-def test_coverage(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_coverage(conn: Connection) -> None:
     """Each table that has many rows and loses none."""
     assert status(conn, "coverage") == {"ok"}
     add_work(conn, work=Work(jobs=1000, attributes=1, engine=1000, worker=1000, signals=1000))
@@ -64,14 +56,16 @@ def test_coverage(conn: Connection, owner: str) -> None:
     assert "jobs-2" in names, "a hint never replaces a policy"
 
 
-def test_coverage_by_the_cascade(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_coverage_by_the_cascade(conn: Connection) -> None:
     add_work(conn, work=Work(jobs=1000, attributes=1))
     run(conn, "ANALYZE")
     set_policy(conn, options="retention => '7 days', prune_jobs => true")
     assert status(conn, "coverage") == {"ok"}
 
 
-def test_coverage_by_runs_without_a_policy(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_coverage_by_runs_without_a_policy(conn: Connection) -> None:
     add_work(conn, work=Work(signals=2500))
     run(conn, "ANALYZE myapp.signal_registry")
     assert status(conn, "coverage") == {"warning"}
@@ -83,7 +77,8 @@ def test_coverage_by_runs_without_a_policy(conn: Connection, owner: str) -> None
     assert status(conn, "coverage") == {"warning"}
 
 
-def test_unrun_policies_of_run_due(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_unrun_policies_of_run_due(conn: Connection) -> None:
     set_policy(conn, options=STREAMS + ", every => '1 day'")
     run(conn, AGE.format("47 hours"))
     assert status(conn, "unrun_policies") == {"ok"}
@@ -97,7 +92,8 @@ def test_unrun_policies_of_run_due(conn: Connection, owner: str) -> None:
     assert "its last run began on" in bad(conn, "unrun_policies").detail
 
 
-def test_unrun_policies_of_no_schedule(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_unrun_policies_of_no_schedule(conn: Connection) -> None:
     set_policy(conn, options=STREAMS)
     run(conn, AGE.format("7 days"))
     assert status(conn, "unrun_policies") == {"ok"}
@@ -130,7 +126,8 @@ def test_last_runs_that_failed(conn: Connection, connect: Connect, owner: str) -
     assert status(mine, "last_runs") == {"ok"}
 
 
-def test_last_runs_that_were_locked_out(conn: Connection, connect: Connect, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_last_runs_that_were_locked_out(conn: Connection, connect: Connect) -> None:
     add_work(conn)
     other = connect(autocommit=False)
     run(other, "SELECT 1 FROM myapp.worker_streams FOR UPDATE")
@@ -144,7 +141,8 @@ def test_last_runs_that_were_locked_out(conn: Connection, connect: Connect, owne
     assert status(conn, "last_runs") == {"ok"}
 
 
-def test_last_runs_without_a_policy(conn: Connection, connect: Connect, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_last_runs_without_a_policy(conn: Connection, connect: Connect) -> None:
     add_work(conn)
     other = connect(autocommit=False)
     run(other, "SELECT 1 FROM myapp.worker_streams FOR UPDATE")
@@ -156,7 +154,39 @@ def test_last_runs_without_a_policy(conn: Connection, connect: Connect, owner: s
     assert status(conn, "last_runs") == {"ok"}
 
 
-def test_backlog(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_last_runs_that_the_fuse_stopped(conn: Connection) -> None:
+    add_work(conn)
+    set_policy(conn, options="retention => '7 days', prune_streams => true")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        run(conn, "CALL hotmesh_dba.run_policy('myapp', 'p')")
+    found = bad(conn, "last_runs")
+    assert found.status == "problem"
+    typed(conn, found)
+    assert status(conn, "last_runs") == {"ok"}
+
+
+@pytest.mark.usefixtures("owner")
+def test_last_runs_whose_process_is_gone(conn: Connection, connect: Connect) -> None:
+    """Though its row says that it runs."""
+    add_work(conn)
+    set_policy(conn, options=STREAMS + ", batch_size => 10, batch_pause => '1 hour'")
+    with background(connect(), "CALL hotmesh_dba.run_policy('myapp', 'p')") as task:
+        wait_for_batches(conn, 1)
+        assert status(conn, "last_runs") == {"ok"}
+        run(conn, "SELECT pg_terminate_backend(pid) FROM hotmesh_dba.run")
+        assert task.exception() is not None
+    wait_until("its end", lambda: status(conn, "last_runs") == {"problem"})
+    found = bad(conn, "last_runs")
+    assert "was interrupted" in found.detail
+    assert [r.state for r in runs(conn)] == ["running"]
+    set_policy(conn, options=STREAMS)
+    typed(conn, found)
+    assert status(conn, "last_runs") == {"ok"}
+
+
+@pytest.mark.usefixtures("owner")
+def test_backlog(conn: Connection) -> None:
     """Due since 23 days under a window of 7; within the grace under one of 28."""
     add_work(conn)
     set_policy(conn, "patient", "retention => '29 days', prune_streams => true")
@@ -213,9 +243,8 @@ JOBS = "retention => '{}', prune_jobs => true"
         ("prune_signals => true", "prune_signals => true", None),
     ],
 )
-def test_conflicts(
-    conn: Connection, owner: str, first: str, second: str, loser: str | None
-) -> None:
+@pytest.mark.usefixtures("owner")
+def test_conflicts(conn: Connection, first: str, second: str, loser: str | None) -> None:
     set_policy(conn, "a", first)
     set_policy(conn, "b", second)
     if loser is None:
@@ -228,7 +257,8 @@ def test_conflicts(
     assert status(conn, "conflicts") == {"ok"}
 
 
-def test_conflicts_with_one_that_is_off_are_none(conn: Connection, owner: str) -> None:
+@pytest.mark.usefixtures("owner")
+def test_conflicts_with_one_that_is_off_are_none(conn: Connection) -> None:
     set_policy(conn, "a", JOBS.format("7 days"))
     set_policy(conn, "b", JOBS.format("30 days") + ", enabled => false")
     assert status(conn, "conflicts") == {"ok"}

@@ -116,7 +116,7 @@ def test_revoke_takes_back_just_that(
 
 
 def test_before_the_migration_there_is_no_mark_to_grant(
-    conn: Connection, connect: Connect, app: NewApp, owner: str, pruner: str
+    connect: Connect, app: NewApp, owner: str, pruner: str
 ) -> None:
     app("myapp", "0.11", owner)
     mine = connect(owner)

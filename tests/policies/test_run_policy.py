@@ -58,9 +58,15 @@ def test_the_knobs_are_its(conn: Connection, work: Work) -> None:
     assert work.rows > 7
 
 
-def test_a_disabled_one_runs_when_it_is_called(conn: Connection, work: Work) -> None:
+def test_a_disabled_one_runs_by_force_alone(conn: Connection, work: Work) -> None:
+    """Its schedules call it on, and whoever disabled it did not mean so."""
+    before = rows(conn)
     set_policy(conn, f"{ALL}, enabled => false")
-    assert run_policy(conn).rows == work.rows
+    hint = refused(conn, "55000", running()).hint
+    assert rows(conn) == before
+    assert runs(conn) == []
+    run(conn, hint[hint.index("CALL") :])
+    assert last(conn).rows == work.rows
 
 
 def test_what_is_refused(conn: Connection, work: Work) -> None:

@@ -148,6 +148,29 @@ def test_what_is_refused(root: Connection, mine: Connection) -> None:
     assert len(schedules(root)) == 1
 
 
+def test_a_disabled_policy_is_not_scheduled(mine: Connection) -> None:
+    set_policy(mine, f"{SIGNALS}, enabled => false")
+    assert "enabled => true" in refused(mine, "55000", NIGHTLY).hint
+    assert schedules(mine) == []
+
+
+def test_names_with_a_quote(root: Connection, mine: Connection) -> None:
+    create_app(root, "o'brien's", owner="owner")
+    try:
+        deploy(root, "o'brien's")
+        set_policy(mine, SIGNALS, app="o''brien''s")
+        run(mine, NIGHTLY.replace("myapp", "o''brien''s"))
+        assert schedules(mine) == [
+            ("hotmesh_dba o'brien's nightly", "o'brien's", "nightly", "owner")
+        ]
+        ((command,),) = run(mine, "SELECT command FROM cron.job")
+        run(mine, command)
+        run(mine, END.replace("myapp", "o''brien''s"))
+        assert schedules(mine) == []
+    finally:
+        run(root, """DROP SCHEMA "o'brien's" CASCADE""")
+
+
 def test_where_the_extension_is_not_created(root: Connection, mine: Connection) -> None:
     set_policy(mine, SIGNALS)
     with root.transaction(force_rollback=True):

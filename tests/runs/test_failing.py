@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
-from tests.conftest import Connect
-from tests.deploy.observe import Refusal, one, pid, refused, run, warnings_of
+from tests.conftest import Connect, NewApp
+from tests.deploy.observe import Refusal, deploy, one, pid, refused, run, warnings_of
 from tests.runs.work import (
     Work,
+    add_work,
     assert_true_to,
     call,
     due,
@@ -288,4 +290,100 @@ def test_a_trigger_that_cancels(conn: Connection, connect: Connect, work: Work) 
     assert failed.outcome == ("failed", "cancelled")
     assert failed.rows == work.jobs + work.transient
     assert locks(conn, pid(caller)) == []
+    assert_true_to(before, conn)
+
+
+@pytest.mark.parametrize("way", ["", "blocks", "index", "keys"])
+def test_an_assertion_of_a_trigger(conn: Connection, work: Work, way: str) -> None:
+    """PL/pgSQL's WHEN OTHERS does not catch a failed ASSERT; it is an error as any other."""
+    before = rows(conn)
+    poison = some_job(conn)
+    run(
+        conn,
+        "CREATE FUNCTION public.check_it() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN ASSERT false, 'not this one'; END $$;"
+        "CREATE TRIGGER check_it BEFORE DELETE ON myapp.jobs FOR EACH ROW"
+        f" WHEN (OLD.id = '{poison}') EXECUTE FUNCTION public.check_it()",
+    )
+    run(conn, f"SET hotmesh_dba.way = '{way}'")
+    caught = warnings_of(conn)
+    refused(conn, "09000", call())
+    failed = last(conn)
+    assert failed.outcome == ("failed", "error")
+    assert (failed.rows, failed.skipped, failed.remaining) == (work.rows - 1, 1, 1)
+    assert_is_named(caught, poison, "P0004")
+    assert_true_to(before, conn)
+
+
+@pytest.mark.parametrize("way", ["", "keys"])
+def test_an_assertion_of_a_messages_trigger(conn: Connection, work: Work, way: str) -> None:
+    before = rows(conn)
+    run(
+        conn,
+        "CREATE FUNCTION public.check_it() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN ASSERT false, 'none of these'; END $$;"
+        "CREATE TRIGGER check_it BEFORE DELETE ON myapp.engine_streams FOR EACH ROW"
+        " EXECUTE FUNCTION public.check_it()",
+    )
+    run(conn, f"SET hotmesh_dba.way = '{way}'")
+    with pytest.raises(psycopg.Error):
+        run(conn, call("batch_size => 20"))
+    failed = last(conn)
+    assert failed.outcome == ("failed", "error")
+    assert failed.rows == work.rows - work.engine
+    assert failed.remaining is not None
+    assert failed.remaining > 0
+    assert_true_to(before, conn)
+
+
+# --- many rows that cannot go ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "size"), [("", "NULL"), ("blocks", "NULL"), ("index", "20"), ("keys", "NULL")]
+)
+def test_many_jobs_of_a_leaf(conn: Connection, app: NewApp, way: str, size: str) -> None:
+    """More than a hundred a leaf, among good ones, and the next day nothing but them: others go."""
+    deploy(conn, app("myapp"))
+    work = add_work(conn, work=Work(jobs=2700, live=10, transient=0, engine=0, worker=0, signals=5))
+    before = rows(conn)
+    refuse_rows(conn, "jobs", "ERRCODE = 'P0001', DETAIL = 'why'", "OLD.status = -1")
+    bad = one(conn, "SELECT count(*) FROM myapp.jobs WHERE key LIKE 'old-%' AND status = -1")
+    assert bad == work.jobs / 3 > 8 * 100
+    run(conn, f"SET hotmesh_dba.way = '{way}'")
+    refusal = refused(conn, "09000", call(f"batch_size => {size}"))
+    assert str(bad) in refusal.message
+    failed = last(conn)
+    assert failed.outcome == ("failed", "error")
+    assert (failed.rows, failed.skipped, failed.remaining) == (work.rows - bad, bad, bad)
+    assert_true_to(before, conn)
+
+    # All that is old cannot go; what became due since then still does.
+    good = "INSERT INTO myapp.jobs (key, entity, status, expired_at) SELECT 'new-' || n, 'book', 1,"
+    run(conn, f"{good} now() - interval '8 days' FROM generate_series(1, 400) n")
+    # By keys they are all in one lane: so many that it ends there, with their own error.
+    refused(conn, "P0001" if way == "keys" else "09000", call(f"batch_size => {size}"))
+    assert last(conn).deleted_jobs == 400
+    assert due(conn) == bad
+    assert way == "keys" or last(conn).remaining == bad
+
+
+def test_a_leaf_of_which_nothing_can_go(conn: Connection, app: NewApp) -> None:
+    """It is given up with the trigger's own error; the other leaves are done."""
+    deploy(conn, app("myapp"))
+    work = add_work(conn, work=Work(jobs=8000, live=80, transient=0, engine=0, worker=0, signals=5))
+    before = rows(conn)
+    refuse_rows(conn, "jobs_part_2", "ERRCODE = 'P0001'", "OLD.expired_at < now()")
+    bad = one(conn, "SELECT count(*) FROM myapp.jobs_part_2 WHERE key LIKE 'old-%'")
+    assert bad > 800
+    caught = warnings_of(conn)
+    refusal = refused(conn, "P0001", call("batch_size => 10"))
+    assert refusal.message == "not this jobs_part_2 of mine"
+    failed = last(conn)
+    assert failed.outcome == ("failed", "error")
+    assert failed.rows == work.rows - bad
+    assert len(caught) == failed.skipped <= 200
+    assert failed.remaining is not None
+    assert failed.remaining >= bad
+    assert due(conn) == bad
     assert_true_to(before, conn)

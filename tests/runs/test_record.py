@@ -122,6 +122,66 @@ def test_a_pruner_with_the_least_rights(
     assert_true_to(before, conn)
 
 
+def test_nobody_gives_a_row_its_id(
+    conn: Connection, connect: Connect, owners: tuple[str, str], role: NewRole
+) -> None:
+    """One of the future would stop every app's runs, when their ids come to it."""
+    mine, yours = (connect(owner) for owner in owners)
+    pruner = role("pruner")
+    run(conn, PRUNER.format(app="mine", role=pruner))
+    for someone in (mine, connect(pruner)):
+        forged = OLDER.replace("(group_id", "(id, group_id").replace("SELECT 0", "SELECT 2, 0")
+        forged = forged.replace(" SELECT", " OVERRIDING SYSTEM VALUE SELECT", 1)
+        assert sqlstate(someone, forged, "mine", "failed", "0", 1, 1) == "42501"
+        assert sqlstate(someone, OLDER, "mine", "failed", "0", 1, 1) is None
+        moved = "UPDATE hotmesh_dba.run SET id = DEFAULT"
+        assert sqlstate(someone, moved) == "42501"
+        assert sqlstate(someone, "UPDATE hotmesh_dba.run SET pid = 7") is None
+        assert prune(someone, app="mine").outcome == ("completed", None)
+    assert prune(yours, app="yours").outcome == ("completed", None)
+
+
+FORGED = {
+    "sum": "deleted_jobs = 9223372036854775807, deleted_signals = 9223372036854775807",
+    "negative": "deleted_jobs = -9223372036854775808, marked_pruned = -9223372036854775808",
+    "left": "expected = 9223372036854775807, deleted_jobs = -9223372036854775808",
+    "overdone": "expected = -9223372036854775808, deleted_jobs = 9223372036854775807",
+    "slow": "expected = 9223372036854775807, deleted_jobs = 1, updated_at = now() + '999 years'",
+    "for ever": "deleted_jobs = 1, updated_at = 'infinity', started_at = '-infinity'",
+    "ages": "deleted_jobs = 1, updated_at = '294000-01-01', started_at = '4713-01-01 BC'",
+    "backwards": "deleted_jobs = 1, updated_at = '-infinity', started_at = 'infinity'",
+    "process": "pid = -2147483648, worker = -1, workers = 0",
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_a_forged_row_is_in_nobodys_way(
+    conn: Connection, connect: Connect, owners: tuple[str, str], forged: str
+) -> None:
+    """Whoever may write an app's rows can write nonsense; the view stands, and so does a run."""
+    mine, yours = (connect(owner) for owner in owners)
+    run(mine, OLDER, "mine", "running", "0", 1, 1)
+    run(mine, f"UPDATE hotmesh_dba.run SET {forged}")
+    with running(yours, *PAUSE, app="yours") as task:
+        wait_until("a batch", lambda: bool(runs(conn, "app = 'yours' AND batches > 0")))
+        seen = run(
+            conn,
+            "SELECT app, rows_left >= 0 AND rows_per_second IS DISTINCT FROM 'NaN'"
+            " AND time_left IS DISTINCT FROM '-1 s', progress::text"
+            " FROM hotmesh_dba.progress ORDER BY app",
+        )
+        assert [(app_name, sound) for app_name, sound, _ in seen] == [
+            ("mine", True),
+            ("yours", True),
+        ]
+        run(conn, "SELECT pg_cancel_backend(%s)", pid(yours))
+        assert said(task.exception()).sqlstate == "57014"
+    run(mine, "CALL hotmesh_dba.prune_batched('mine')")
+    # One that began ages ago is trimmed as well.
+    states = run(conn, "SELECT state FROM hotmesh_dba.run WHERE app = 'mine' ORDER BY id")
+    assert states in ([("interrupted",), ("completed",)], [("completed",)])
+
+
 # --- that it is true -------------------------------------------------------------------------
 
 
@@ -281,7 +341,7 @@ def test_an_owner_may_dump_his_database(
         expected = runs(conn)
     for switch, kept in (
         ("--enable-row-security", expected),
-        ("--exclude-table-data=hotmesh_dba.run*", []),
+        ("--exclude-table-data=hotmesh_dba.*", []),
     ):
         archive = tmp_path / switch.strip("-*").replace("=", "_")
         dump = [str(source.server.bin_dir / "pg_dump"), switch, "--format=custom"]

@@ -242,6 +242,24 @@ def test_who_may_join(conn: Connection, connect: Connect, work: Work) -> None:
     assert_true_to(before, conn)
 
 
+def test_workers_whose_sessions_write_intervals_differently(
+    conn: Connection, connect: Connect, work: Work
+) -> None:
+    """Their options are the same."""
+    first, second = connect(), connect()
+    run(second, "SET IntervalStyle = 'iso_8601'; SET DateStyle = 'German'")
+    with (
+        at_work(conn, connect(), first, "in a pause", "worker => 1", "workers => 2") as alive,
+        running(second, *PAUSE, "worker => 2", "workers => 2") as task,
+    ):
+        wait_for_batches(conn, 1, after=alive.id)
+        assert last(conn).options == {**alive.options, "worker": 2}
+        run(conn, "SELECT pg_cancel_backend(%s)", pid(second))
+        assert said(task.exception()).sqlstate == "57014"
+    assert prune(conn).outcome == ("completed", None)
+    assert work.rows == sum(run.rows for run in runs(conn))
+
+
 # --- what looks like a run and is none -------------------------------------------------------
 
 
@@ -338,6 +356,60 @@ def test_a_dead_worker_is_told_from_a_living_one(
     assert prune(conn).outcome == ("completed", None)
     assert work.rows == sum(run.rows for run in runs(conn))
     assert_true_to(before, conn)
+
+
+def test_a_queue_for_the_start_is_no_proof_of_life(
+    conn: Connection, connect: Connect, work: Work
+) -> None:
+    """The dead run's session waits to begin another one, behind a worker that looks at its row."""
+    before = rows(conn)
+    gate, first, second = connect(), connect(), connect()
+    run(gate, "SELECT pg_advisory_lock(hotmesh_dba._lock_key('myapp'), -1)")
+    dead = forge(conn, pid(second), "clock_timestamp()", worker=2, workers=2)
+    run(conn, "UPDATE hotmesh_dba.run SET jobs_before = now() - interval '1 year'")
+    with (
+        running(first, "worker => 1", "workers => 2") as one_of_two,
+        running(second, "worker => 2", "workers => 2") as other,
+    ):
+        for caller in (first, second):
+            wait_blocked(conn, pid(caller), pid(gate))
+        run(gate, "SELECT pg_advisory_unlock_all()")
+        ids = [task.result(PATIENCE)[0][0] for task in (one_of_two, other)]
+    assert record(conn, dead).state == "interrupted"
+    done = [record(conn, run_id) for run_id in ids]
+    assert {run.outcome for run in done} == {("completed", None)}
+    assert sum(run.rows for run in done) == work.rows
+    run(conn, "DELETE FROM hotmesh_dba.run WHERE id = %s", dead)
+    assert_true_to(before, conn)
+
+
+def test_many_dead_runs_are_looked_at_together(
+    conn: Connection, connect: Connect, work: Work
+) -> None:
+    """Each might be between two batches, its process lives; the second that this takes is one."""
+    other = connect()
+    for _ in range(12):
+        forge(conn, pid(other), "clock_timestamp()")
+    begun = monotonic()
+    done = prune(conn)
+    assert monotonic() - begun < AT_ONCE
+    assert done.rows == work.rows
+    assert [run.state for run in runs(conn)] == ["interrupted"] * 12 + ["completed"]
+
+
+def test_a_run_that_ends_while_it_is_looked_at(
+    conn: Connection, connect: Connect, work: Work
+) -> None:
+    """It has no lock any more, and its process lives on: its record stays as it wrote it."""
+    other, caller = connect(), connect()
+    ending = forge(conn, pid(other), "clock_timestamp()")
+    asleep = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = %s"
+    with running(caller) as task:
+        wait_until("it looks", lambda: bool(one(conn, asleep, pid(caller))))
+        run(conn, "UPDATE hotmesh_dba.run SET state = 'completed' WHERE id = %s", ending)
+        assert task.exception(PATIENCE) is None
+    assert record(conn, ending).state == "completed"
+    assert last(conn).rows == work.rows
 
 
 def test_a_run_that_somebody_else_ended_stops(

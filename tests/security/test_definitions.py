@@ -15,11 +15,15 @@ WHERE (n.nspname = 'hotmesh_dba' OR n.nspname = 'myapp' AND p.proname = 'prune')
 
 PUBLIC_ROUTINES = {
     "app_schema",
+    "backlog",
     "deploy",
+    "doctor",
     "drop_policy",
+    "grant_prune",
     "preview",
     "prune",
     "prune_batched",
+    "revoke_prune",
     "run_due",
     "run_policy",
     "schedule",

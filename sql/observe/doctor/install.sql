@@ -1,5 +1,10 @@
 -- doctor: the extension, and what deploy puts into an app.
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -10,12 +15,10 @@ AS $$
     FROM pg_extension e
     JOIN pg_available_extensions a ON a.name = e.extname
     WHERE e.extname = 'hotmesh_dba' AND hotmesh_dba._version_key(a.default_version) > hotmesh_dba._version_key(e.extversion)
+    UNION ALL
+    SELECT 'ok', 'Installed without CREATE EXTENSION: there are no files to compare it with.', NULL
+    WHERE hotmesh_dba._extension() IS NULL
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_wrapper(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -38,6 +41,15 @@ AS $$
     WHERE f.wrapper <> 'ours'
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._may_read(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE')
+    FROM pg_class c
+    WHERE c.oid = relation
+$$;
+
 -- Where deploy will not build the index, as that would block writers for too long, its statements are the hint.
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_migration(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -48,7 +60,8 @@ AS $$
                 WHEN hotmesh_dba._pruned_at_index(hotmesh_dba._jobs(app_schema), valid => false) IS NOT NULL
                 THEN 'The index (pruned_at) WHERE pruned_at IS NULL of jobs is not valid: its build was broken off.'
                 ELSE 'jobs has no index (pruned_at) WHERE pruned_at IS NULL: the strip reads all jobs.' END,
-           CASE WHEN a.migrated AND hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema))
+           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
+                          THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
     FROM hotmesh_dba.app a

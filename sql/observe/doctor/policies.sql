@@ -70,7 +70,7 @@ AS $$
                coalesce(p.every + greatest(p.every, interval '1 hour'), interval '8 days') AS patience
         FROM hotmesh_dba._policies_of(app_schema) p
         WHERE p.every IS NOT NULL
-           OR NOT EXISTS (SELECT FROM hotmesh_dba.schedules s WHERE s.app = app_schema AND s.policy = p.name AND s.active)
+           OR NOT EXISTS (SELECT FROM hotmesh_dba._schedules_of(app_schema) s WHERE s.policy = p.name AND s.active)
     )
     SELECT 'problem',
            format('Nothing runs policy "%s"%s: %s. Have %s run by pg_cron or another scheduler.', p.name,
@@ -88,22 +88,27 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH last AS (
-        SELECT DISTINCT ON (r.policy) r.*
+        SELECT DISTINCT ON (r.policy) r.*,
+               -- Its process may be gone, and no other run has closed its record yet.
+               CASE WHEN r.state = 'running' THEN (SELECT p.state FROM hotmesh_dba.progress p WHERE p.run_id = r.id)
+                    ELSE r.state END AS outcome
         FROM hotmesh_dba.run r
         WHERE r.app = app_schema
           AND (r.policy IN (SELECT p.name FROM hotmesh_dba._policies_of(app_schema) p)
                OR r.policy IS NULL AND r.started_at > now() - interval '8 days')
         ORDER BY r.policy, r.id DESC
     )
-    SELECT CASE WHEN l.state = 'stopped' THEN 'warning' ELSE 'problem' END,
+    SELECT CASE WHEN l.outcome = 'stopped' THEN 'warning' ELSE 'problem' END,
            format('The last run of %s (run %s) %s.', coalesce('policy "' || l.policy || '"', 'prune_batched'), l.id,
-                  CASE l.state WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
+                  CASE l.outcome WHEN 'failed' THEN format('failed: %s (%s)', l.error_message, l.error_sqlstate)
                                WHEN 'interrupted' THEN 'was interrupted'
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
+                WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
+                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
                 ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
     FROM last l
-    WHERE l.state IN ('failed', 'interrupted') OR l.state = 'stopped' AND l.stop_reason = 'locked'
+    WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
 
 -- Rows that have been due for longer than it takes until the next run, and a day.
