@@ -13,7 +13,7 @@ BEGIN
     EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s t WHERE %s', (step).relation, (step).row_filter)
         INTO v_plan
         USING (step).before, (step).entity_list;
-    RETURN v_plan -> 0 -> 'Plan' ->> 'Plan Rows';
+    RETURN (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::bigint;
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
 END

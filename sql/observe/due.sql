@@ -79,8 +79,10 @@ DECLARE
     c_groups CONSTANT int := 8;
     c_pages  CONSTANT int := 8;
     v_pages  bigint;
-    v_found  record;
     v_page   bigint;
+    v_due    bigint;
+    v_oldest timestamptz;
+    v_seen   bigint;
 BEGIN
     due := 0;
     PERFORM hotmesh_dba._bound_waiting();
@@ -88,11 +90,11 @@ BEGIN
     FOR v_group IN 0 .. c_groups - 1 LOOP
         v_page := v_group * greatest(0, v_pages - c_pages) / (c_groups - 1);
         EXECUTE hotmesh_dba._count_query(step, format('SELECT t.* FROM %s t WHERE t.ctid >= $3 AND t.ctid < $4', (step).relation))
-            INTO v_found
+            INTO v_due, v_oldest, v_seen
             USING (step).before, (step).entity_list, hotmesh_dba._page_start(v_page),
                   hotmesh_dba._page_start(v_page + c_pages);
-        due := due + v_found.due;
-        oldest := least(oldest, v_found.oldest);
+        due := due + v_due;
+        oldest := least(oldest, v_oldest);
     END LOOP;
 END
 $$;

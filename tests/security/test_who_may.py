@@ -28,6 +28,10 @@ ROUTINES = {
     "deploy": "SELECT * FROM hotmesh_dba.deploy('{}')",
     "undeploy": "SELECT * FROM hotmesh_dba.undeploy('{}')",
     "prune_batched": "CALL hotmesh_dba.prune_batched('{}', '0 s', strip_attributes => true)",
+    "set_policy": "SELECT hotmesh_dba.set_policy('{}', 'mine', strip_attributes => true)",
+    "drop_policy": "SELECT hotmesh_dba.drop_policy('{}', 'mine')",
+    "run_policy": "CALL hotmesh_dba.run_policy('{}', 'mine')",
+    "schedule": "SELECT hotmesh_dba.schedule('{}', 'mine', '0 2 * * *')",
 }
 WRAPPER = "SELECT * FROM {}.prune('7 days', true, true, true)"
 
