@@ -249,9 +249,9 @@ BEGIN
             JOIN pg_attribute k ON k.attrelid = relation AND k.attnum = i.indkey[0] AND k.attname = w.key
             WHERE w.kind = _strip_index.kind
               AND i.indpred::text ~ format(w.predicate, VARIADIC ARRAY(
-                      SELECT a.attnum::text
+                      SELECT coalesce(a.attnum, 0)::text
                       FROM unnest(w.columns) WITH ORDINALITY n (name, place)
-                      JOIN pg_attribute a ON a.attrelid = relation AND a.attname = n.name
+                      LEFT JOIN pg_attribute a ON a.attrelid = relation AND a.attname = n.name
                       ORDER BY n.place))
             LIMIT 1);
 END

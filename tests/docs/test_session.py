@@ -32,8 +32,13 @@ def test_the_session_of_readme_is_real(db: Database, conn: Connection, tmp_path:
 
 def typed_into_a_shell(document: Path) -> Iterator[str]:
     """The calls of the command in a document, its session left out."""
-    for block in blocks(document, "sh"):
-        yield from re.findall(r"^hotmesh-dba (.*?)(?:\s+#.*|\s*\|.*)?$", block, re.MULTILINE)
+    for language in ("sh", "crontab", "ini"):
+        for block in blocks(document, language):
+            yield from re.findall(
+                r"^(?:[*/\d ]+|ExecStart=/\S+/)?hotmesh-dba (.*?)(?:\s+#.*|\s*\|.*|\s*>.*)?$",
+                block,
+                re.MULTILINE,
+            )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ def test_every_call_of_the_command_runs(
 ) -> None:
     session.prepare(conn)
     command = Command(tmp_path, db.conninfo())
-    for line in typed_into_a_shell(document):
-        line = re.sub(r" --dsn \S+", "", line)
+    for call in typed_into_a_shell(document):
+        line = re.sub(r" --dsn (?:'[^']*'|\S+)", "", call)
         done = command(*shlex.split(line))
         assert done.returncode == 0, f"{line}\n{done.stderr}"
