@@ -335,8 +335,7 @@ def test_without_an_index_it_reads_no_more(
     set_policy(mine)
     run(
         conn,
-        "DROP INDEX myapp.idx_jobs_expired_at, myapp.idx_jobs_pruned_at"
-        ", myapp.idx_jobs_unstripped",
+        "DROP INDEX myapp.idx_jobs_expired_at, myapp.idx_jobs_pruned_at, myapp.idx_jobs_unstripped",
     )
     fill(NEW + "'book', 1, true, NULL FROM generate_series(1, 50000) n")
     looks_cheap(connect, owner)
