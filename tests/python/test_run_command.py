@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +16,6 @@ from hotmesh_dba import DBA
 from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.options import BATCH_OPTIONS
 from tests.conftest import Connect
-from tests.support.installation import CHECKOUT
 from tests.support.server import Connection
 
 from .command import Command, Terminal
@@ -25,7 +23,6 @@ from .running import HELD, at_rest, backends, begun, states, until
 from .test_batched import backlog, refuse_deletes
 from .test_client import count
 
-DRY = "a dry run: nothing was changed\n"
 HOLD = ["--batch-size", "1", "--batch-pause", "1 hour"]
 
 
@@ -192,22 +189,6 @@ def test_runs(command: Command, filled: str) -> None:
     ]
     assert [run["id"] for run in command.json("runs", "--limit", "1")] == [2]
     assert command("runs", "elsewhere").returncode == 1
-
-
-def test_what_readme_types(command: Command, conn: Connection, filled: str) -> None:
-    text = (CHECKOUT / "README.md").read_text()
-    lines = re.findall(
-        r"^(hotmesh-dba (?:deploy|prune|runs|policy|run-due) [^#\n]*)", text, re.MULTILINE
-    )
-    assert len(lines) == 8
-    for line in lines:
-        typed = shlex.split(line)[1:]
-        assert filled in typed or typed[0] == "run-due"
-        if "--dsn" in typed:  # the environment says it
-            typed = typed[: typed.index("--dsn")]
-        done = command(*typed)
-        assert (done.returncode, done.stderr) in ((0, ""), (0, DRY)), line
-    assert count(conn, "jobs") == 3
 
 
 # --- stopped ---------------------------------------------------------------------------------
