@@ -315,28 +315,39 @@ $$;
 -- ours. HotMesh's holds every running and failed job as well: beside 500,000 of them a strip that finds nothing due
 -- costs the whole run seven times as much. Ours holds the jobs that are due and no others; its key is of no account.
 CREATE OR REPLACE FUNCTION hotmesh_dba._strip_indexes()
-RETURNS TABLE (kind text, definition text, pattern text)
+RETURNS TABLE (kind text, key name, definition text, columns name[], predicate text)
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    VALUES ('pruned_at', '(pruned_at) WHERE pruned_at IS NULL',
-            ' USING btree [(]pruned_at[)].* WHERE [(]pruned_at IS NULL[)]$'),
-           ('unstripped', '(id) WHERE status = 0 AND is_live AND pruned_at IS NULL',
-            ' USING btree [(]id[)].* WHERE [(][(]status = 0[)] AND is_live AND [(]pruned_at IS NULL[)][)]$')
+    VALUES ('pruned_at', 'pruned_at'::name, '(pruned_at) WHERE pruned_at IS NULL', '{pruned_at}'::name[],
+            '^{NULLTEST :arg {VAR [^{}]*:varattno %s [^{}]*} :nulltesttype 0 [^{}]*}$'),
+           ('unstripped', 'id', '(id) WHERE status = 0 AND is_live AND pruned_at IS NULL', '{status,is_live,pruned_at}',
+            '^{BOOLEXPR :boolop and :args [(]{OPEXPR .*:varattno %s .*} {VAR [^{}]*:varattno %s [^{}]*} '
+            '{NULLTEST :arg {VAR [^{}]*:varattno %s [^{}]*} :nulltesttype 0 [^{}]*}[)] [^{}]*}$')
 $$;
 
 -- The index of that kind of a table, whatever its name; one that is not valid is a build that was broken off, or one on
--- a partitioned table that waits for its parts. Read off the definition: pg_get_expr would wait for whoever has locked
--- the table.
+-- a partitioned table that waits for its parts. Read off the catalogue as it stands there, with the numbers of the columns
+-- of that predicate: pg_get_expr and pg_get_indexdef would wait for whoever has locked the table.
 CREATE OR REPLACE FUNCTION hotmesh_dba._strip_index(relation regclass, kind text, valid boolean DEFAULT true) RETURNS regclass
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass
-    FROM pg_index i
-    JOIN hotmesh_dba._strip_indexes() w ON w.kind = _strip_index.kind
-    WHERE i.indrelid = relation AND i.indisvalid = valid AND pg_get_indexdef(i.indexrelid) ~ w.pattern
-    LIMIT 1
+BEGIN
+    RETURN (SELECT i.indexrelid::regclass
+            FROM hotmesh_dba._strip_indexes() w
+            JOIN pg_index i ON i.indrelid = relation AND i.indisvalid = valid AND i.indnkeyatts = 1 AND i.indpred IS NOT NULL
+            JOIN pg_class c ON c.oid = i.indexrelid
+            JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
+            JOIN pg_attribute k ON k.attrelid = relation AND k.attnum = i.indkey[0] AND k.attname = w.key
+            WHERE w.kind = _strip_index.kind
+              AND i.indpred::text ~ format(w.predicate, VARIADIC ARRAY(
+                      SELECT coalesce(a.attnum, 0)::text
+                      FROM unnest(w.columns) WITH ORDINALITY n (name, place)
+                      LEFT JOIN pg_attribute a ON a.attrelid = relation AND a.attname = n.name
+                      ORDER BY n.place))
+            LIMIT 1);
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._prune_oid() RETURNS oid
