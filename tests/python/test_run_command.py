@@ -196,7 +196,8 @@ def test_runs(command: Command, filled: str) -> None:
 
 def test_what_readme_types(command: Command, conn: Connection, filled: str) -> None:
     text = (CHECKOUT / "README.md").read_text()
-    lines = re.findall(r"^(hotmesh-dba (?:deploy|prune|runs|policy|run-due) [^#\n]*)", text, re.MULTILINE)
+    typable = r"^(hotmesh-dba (?:deploy|prune|runs|policy|run-due) [^#\n]*)"
+    lines = re.findall(typable, text, re.MULTILINE)
     assert len(lines) == 8
     for line in lines:
         typed = shlex.split(line)[1:]
