@@ -70,6 +70,9 @@ def page() -> str:
         parts += [f"## {' '.join((NAME, *path))}", md.code(text)]
     return md.page(
         INTRODUCTION,
+        ", ".join(
+            f"[`{' '.join(path)}`](#{md.anchor(' '.join((NAME, *path)))})" for path in paths[1:]
+        ),
         "## Exit codes",
         md.table(["", ""], [[str(code), words] for code, words in EXIT_CODES.items()]),
         ALL_APPS,
