@@ -137,6 +137,10 @@ class TooMuch(HotMeshDBAError):
     """A policy would delete more than its ``max_percent`` of a table; nothing was (55000)."""
 
 
+class PolicyDisabled(HotMeshDBAError):
+    """The policy is disabled, so only ``force`` runs it, and nothing schedules it (55000)."""
+
+
 class CronMissing(HotMeshDBAError):
     """The server has no pg_cron, or none that this database can reach (0A000, 55000)."""
 
@@ -181,6 +185,7 @@ _NOT_READY: dict[str, type[HotMeshDBAError]] = {
     "_raise_no_fast_path": TriggersNeeded,
     "_take_run_locks": RunEnded,
     "_check_cron": CronMissing,
+    "_check_enabled": PolicyDisabled,
 }
 
 # What has a class of its own only where one routine raised it.
@@ -220,10 +225,10 @@ def _class_of(error: psycopg.Error) -> type[HotMeshDBAError]:
     routine = _routine(error)
     if (state, routine) in _BY_ROUTINE:
         return _BY_ROUTINE[state, routine]
-    if state == "55000" and "force => true" in (error.diag.message_hint or ""):
-        return TooMuch  # it comes by way of the run's report, as what any batch met
     if state == "55000":
-        return _NOT_READY.get(routine or "", HotMeshDBAError)
+        # The fuse comes by way of the run's report, as what any batch met does.
+        blown = routine is None and "force => true" in (error.diag.message_hint or "")
+        return TooMuch if blown else _NOT_READY.get(routine or "", HotMeshDBAError)
     if routine is not None and state in _OURS:
         return _OURS[state]
     return _ANYWHERE.get(state, HotMeshDBAError)

@@ -153,7 +153,7 @@ class OwnPolicyOptions(TypedDict, total=False):
         Sql("every", "interval", None, "How often run_due runs it; not given: it never does."),
     ]
     enabled: Annotated[
-        bool, Sql("enabled", "bool", True, "Whether run_due runs it, and backlog counts for it.")
+        bool, Sql("enabled", "bool", True, "Whether it runs; a disabled one runs by force alone.")
     ]
     note: Annotated[str | None, Sql("note", "text", None, "A word to those who come after.")]
 

@@ -51,7 +51,7 @@ def set_policy(app_id: str, name: str, **options: Unpack[PolicyOptions]) -> Step
     :param max_percent: a run that would delete more than this share of a table's live rows is
         refused before its first row; 100 never refuses.
     :param every: how often `run_due` runs it; None: never.
-    :param enabled: whether `run_due` runs it and `backlog` counts for it. `run_policy` always does.
+    :param enabled: whether it runs and `backlog` counts for it; else it runs by force alone.
     :param note: a word to those who come after.
     :return: the policy as it stands now, with what follows from other options filled in.
     :raises InvalidOption: options that contradict each other, or no step at all.
@@ -130,20 +130,22 @@ def run_policy(
     workers: int = 1,
     progress: Report | None = None,
 ) -> Batched:
-    """Run `prune_batched` with the options of a policy, also of a disabled one.
+    """Run `prune_batched` with the options of a policy.
 
     It needs a connection without an open transaction, and is stopped, reported on and recorded as
     `prune_batched` is; the record says which policy it followed.
 
     :param app_id: HotMesh's appId, or the name of its schema.
     :param name: the policy's name.
-    :param force: whatever share of a table goes; else ``max_percent`` of the policy is the limit.
+    :param force: run it also where it is disabled, and whatever share of a table goes; else its
+        ``max_percent`` is the limit.
     :param workers: how many connections share the work. A conninfo or a pool is needed for more
         than one. The first error stops all of them.
     :param progress: called with a `Progress` every half second and at the end, as `prune_batched`
         calls it.
     :return: the sums and the record of each worker.
     :raises UnknownPolicy: there is none of that name; the hint lists the known ones.
+    :raises PolicyDisabled: it is, and ``force`` was not given.
     :raises TooMuch: more than ``max_percent`` of a table would go; nothing was deleted.
     :raises OpenTransaction, VersionMismatch, Locked, TriggersNeeded, Cancelled, NotInstalled,
         NotDeployed, UnknownApp, NotHotMesh, InvalidAppId, PermissionDenied, ReadOnly: as for
@@ -184,6 +186,7 @@ def schedule(app_id: str, name: str, cron_expression: str) -> Steps[Scheduled]:
     :return: the job, and whether it was made. It was not where pg_cron lives in another database
         of the cluster: ``statement`` is what to run there.
     :raises CronMissing: the server has no pg_cron.
+    :raises PolicyDisabled: it is, and would not run.
     :raises UnknownPolicy: there is none of that name; the hint lists the known ones.
     :raises PermissionDenied: no USAGE on schema cron, or you are no member of the app's owner.
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId, ReadOnly: as their

@@ -151,6 +151,14 @@ def test_the_fuse(face: Any, conn: Connection, filled: str) -> None:
     assert face.run_policy(filled, "p", force=True).jobs == 102
 
 
+def test_disabled(face: Any, filled: str) -> None:
+    face.set_policy(filled, "p", signals=True, max_percent=100, enabled=False, every="1 day")
+    assert face.run_due().runs == ()
+    with pytest.raises(h.PolicyDisabled):
+        face.run_policy(filled, "p")
+    assert face.run_policy(filled, "p", force=True).signals == 1
+
+
 def test_unknown_policies(face: Any, filled: str) -> None:
     face.set_policy(filled, "known", signals=True)
     calls: list[Callable[[], object]] = [

@@ -64,7 +64,10 @@ def test_disabled(command: Command, filled: str) -> None:
     policy = command.json("policy", "set", filled, "p", *ALL, "--every", "1 day", "--disabled")
     assert policy["enabled"] is False
     assert command("run-due").stderr == "nothing is due\n"
-    assert "jobs\t2\n" in command("policy", "run", filled, "p").stdout
+    done = command("policy", "run", filled, "p")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is disabled (55000)" in done.stderr
+    assert "jobs\t2\n" in command("policy", "run", filled, "p", "--force").stdout
 
 
 @pytest.mark.parametrize(

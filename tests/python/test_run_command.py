@@ -196,11 +196,12 @@ def test_runs(command: Command, filled: str) -> None:
 
 def test_what_readme_types(command: Command, conn: Connection, filled: str) -> None:
     text = (CHECKOUT / "README.md").read_text()
-    lines = re.findall(r"^(hotmesh-dba (?:deploy|prune|runs) [^#\n]*)", text, re.MULTILINE)
-    assert len(lines) == 5
+    typable = r"^(hotmesh-dba (?:deploy|prune|runs|policy|run-due) [^#\n]*)"
+    lines = re.findall(typable, text, re.MULTILINE)
+    assert len(lines) == 8
     for line in lines:
         typed = shlex.split(line)[1:]
-        assert filled in typed
+        assert filled in typed or typed[0] == "run-due"
         if "--dsn" in typed:  # the environment says it
             typed = typed[: typed.index("--dsn")]
         done = command(*typed)

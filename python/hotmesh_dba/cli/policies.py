@@ -23,7 +23,7 @@ from hotmesh_dba.cli.arguments import (
 from hotmesh_dba.cli.asking import BOUND, ask_plainly, somebody_there
 from hotmesh_dba.cli.each import Outcome, each, with_name
 from hotmesh_dba.cli.ending import DONE, reporting
-from hotmesh_dba.cli.output import Record, note, show_json, show_table
+from hotmesh_dba.cli.output import Record, note, show_json, show_table, to_person
 from hotmesh_dba.cli.running import (
     DryRun,
     Every,
@@ -156,7 +156,7 @@ def run_policy(
     *,
     all_apps: AllApps = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Whatever share of a table goes: no max_percent.")
+        bool, typer.Option("--force", help="Also a disabled one, and whatever share goes.")
     ] = False,
     workers: Workers = None,
     vacuum_afterwards: Vacuum = False,
@@ -167,7 +167,7 @@ def run_policy(
     dsn: Dsn = "",
     as_json: Json = False,
 ) -> None:
-    """Run prune with the options of a policy, also of a disabled one."""
+    """Run prune with the options of a policy."""
     app_id, policy_name = with_name(app_id, name, all_apps)
     settings = Settings(
         as_json, yes, dry_run, vacuum_afterwards, strict, app_id is None, progress_every
@@ -290,7 +290,7 @@ def schedule(
         app_id, name, cron = None, app_id, name
     if cron is None:
         raise typer.BadParameter("it is missing", param_hint="CRON")
-    app_id, policy_name = with_name(app_id, name, all_apps and app_id is not None)
+    app_id, policy_name = with_name(app_id, name, all_apps)
     expression = cron
     _cron(lambda dba, app: dba.schedule(app, policy_name, expression), app_id, dsn, as_json)
 
@@ -308,6 +308,9 @@ def unschedule(
     _cron(lambda dba, app: dba.unschedule(app, policy_name), app_id, dsn, as_json)
 
 
+_JOB = ("job", "done", "statement")
+
+
 def _cron(
     change: Callable[[DBA, str], Scheduled], app_id: str | None, dsn: str, as_json: bool
 ) -> None:
@@ -315,9 +318,12 @@ def _cron(
         done = change(dba, app)
         if not as_json:
             records = [{"job": done.job_name, "done": done.done, "statement": done.statement}]
-            show_table(records, ("job", "done", "statement"))
+            # On a terminal the statement stands by itself, to be copied.
+            show_table(records, _JOB[:2] if to_person() else _JOB)
         if not done.done:
-            note("pg_cron is in another database: run the statement there", style="yellow")
+            note("pg_cron is in another database: run this there", style="yellow")
+        if to_person() and not as_json:
+            print(done.statement)
         return asdict(done), DONE
 
     each(lambda: DBA(dsn), app_id, as_json, work)
