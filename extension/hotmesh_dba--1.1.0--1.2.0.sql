@@ -5075,24 +5075,9 @@ $$;
 
 -- How big an app's tables are, as the catalogues and the statistics have it: no row is read.
 
--- Rows of one plain table: the counters know of every change, but are lost in a crash; then what the last VACUUM or
--- ANALYZE wrote down counts. NULL where nobody knows: not 0.
-CREATE OR REPLACE FUNCTION hotmesh_dba._known_rows(relation regclass, reltuples real, relpages int) RETURNS bigint
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_live bigint := pg_stat_get_live_tuples(relation);
-BEGIN
-    RETURN CASE
-        WHEN v_live > 0 OR pg_stat_get_dead_tuples(relation) > 0 OR pg_stat_get_tuples_inserted(relation) > 0 THEN v_live
-        WHEN reltuples > 0 OR relpages > 0 AND reltuples >= 0 THEN reltuples
-        WHEN pg_relation_size(relation) = 0 THEN 0
-    END;
-END
-$$;
-
--- Each table with its leaves. Without measured, their sizes are those that the last VACUUM saw.
+-- Each table with its leaves. Rows: the counters know of every change, but are lost in a crash; then what the last VACUUM or
+-- ANALYZE wrote down counts, and where nobody knows it is NULL and not 0. Without measured, sizes are those that the last
+-- VACUUM saw.
 CREATE OR REPLACE FUNCTION hotmesh_dba._sum_sizes(tables regclass[], measured boolean)
 RETURNS TABLE (relation regclass, total_rows bigint, total_bytes bigint, dead_rows bigint, last_vacuum timestamptz)
 LANGUAGE plpgsql STABLE
@@ -5111,12 +5096,13 @@ BEGIN
             FROM tree t
             JOIN pg_class c ON c.oid = t.member AND c.relkind = 'r'
         ), counted AS (
-            SELECT l.*, CASE WHEN measured OR l.relpages > 0
-                             THEN hotmesh_dba._known_rows(l.oid, l.reltuples, l.relpages) END AS live
-            FROM leaf l
+            SELECT l.*, CASE WHEN n.live > 0 OR n.dead > 0 OR pg_stat_get_tuples_inserted(l.oid) > 0 THEN n.live
+                             WHEN l.reltuples > 0 OR l.relpages > 0 AND l.reltuples >= 0 THEN l.reltuples::bigint
+                             WHEN measured AND l.bytes = 0 THEN 0 END AS live, n.dead
+            FROM leaf l, LATERAL (SELECT pg_stat_get_live_tuples(l.oid) AS live, pg_stat_get_dead_tuples(l.oid) AS dead) n
         )
         SELECT c.root, CASE WHEN bool_and(c.live IS NOT NULL) THEN sum(c.live) END::bigint, sum(c.bytes)::bigint,
-               sum(pg_stat_get_dead_tuples(c.oid))::bigint,
+               sum(c.dead)::bigint,
                max(greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)))
         FROM counted c
         GROUP BY c.root;
@@ -5355,6 +5341,7 @@ RETURNS TABLE (app name, table_name name, policy text, due bigint, exact boolean
                total_bytes bigint, dead_rows bigint, last_vacuum timestamptz, rows_per_second numeric, time_to_drain interval)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
     FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP

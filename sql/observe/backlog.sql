@@ -74,6 +74,7 @@ RETURNS TABLE (app name, table_name name, policy text, due bigint, exact boolean
                total_bytes bigint, dead_rows bigint, last_vacuum timestamptz, rows_per_second numeric, time_to_drain interval)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
     FOR app IN SELECT a FROM hotmesh_dba._observed_apps(app_id) a LOOP
