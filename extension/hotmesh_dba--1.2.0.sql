@@ -3349,12 +3349,13 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     LOOP
+        EXIT WHEN run.ended;                    -- not behind the COMMIT: even this looks at a snapshot
         COMMIT;
-        EXIT WHEN run.ended;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
         SET LOCAL synchronous_commit TO off;    -- what a crash undoes is pruned again
         run := hotmesh_dba._next(run);
     END LOOP;
+    COMMIT;
 END
 $$;
 

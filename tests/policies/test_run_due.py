@@ -312,3 +312,14 @@ def test_a_record_of_the_future_keeps_none_waiting(conn: Connection, work: Work)
         run(conn, f"UPDATE hotmesh_dba.run SET started_at = '{moment}'")
         assert run(conn, DUE) == [(1, 0)]
     assert work.rows
+
+
+@pytest.mark.parametrize("default", ["repeatable read", "serializable"])
+def test_whatever_isolation_is_the_default(conn: Connection, work: Work, default: str) -> None:
+    set_policy(conn, f"{HOURLY}, batch_size => 20", app="first")
+    set_policy(conn, SIGNALS, app="second")
+    run(conn, f"SET default_transaction_isolation = '{default}'")
+    assert run(conn, DUE) == [(2, 0)]
+    run(conn, "CALL hotmesh_dba.run_policy('first', 'nightly')")
+    assert [run.rows for run in runs(conn)] == [work.rows, work.signals, 0]
+    assert one(conn, "SHOW default_transaction_isolation") == default
