@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,7 @@ def page() -> str:
         described(DBA.__doc__ or ""),
         ASYNC,
         OPTIONS,
+        ", ".join(f"[`{name}`](#{name})" for name in methods()),
         *(_method(name) for name in methods()),
         "## What is returned",
         *(_row(kind, docs) for kind in rows),
@@ -228,14 +230,14 @@ def _outside(match: re.Match[str]) -> str:
 
 def described(docstring: str) -> str:
     """Return a docstring: its paragraphs, its examples, and its fields as lists."""
-    # A blank line inside of an example ends no part.
-    parts = re.split(r"\n\n(?!    )|\n\n(?=    )(?<!    \n\n)", inspect.cleandoc(docstring))
-    return "\n\n".join(_part(part) for part in parts)
+    # A blank line with more of an example behind it does not end the example.
+    parts = re.sub(r"(?m)^(    .*)\n\n(?=    )", r"\1\n\0", inspect.cleandoc(docstring))
+    return "\n\n".join(_part(part.replace("\0", "\n")) for part in parts.split("\n\n"))
 
 
 def _part(part: str) -> str:
     if part.startswith("    "):
-        return md.code(inspect.cleandoc(part), "python")
+        return md.code(textwrap.dedent(part), "python")
     if not part.startswith(":"):
         return inline(part)
     return "\n".join(_field(field) for field in re.split(r"\n(?=:)", part))

@@ -27,7 +27,7 @@ control characters."""
 
 EXIT_CODES: dict[object, str] = {
     ending.DONE: "done; or `--max-runtime` or `--max-rows` was reached, as asked",
-    ending.FAILED: "an error; its SQLSTATE stands behind it: [errors.md](errors.md)",
+    ending.FAILED: "an error ([errors.md](errors.md)), or a no to the question",
     ending.USAGE: "wrong usage: nothing was tried",
     ending.LEFT: "rows are left that others had locked; with `--strict` also: a budget was reached",
     ending.LOCKED: "another run holds the app, or somebody a lock",
@@ -70,6 +70,9 @@ def page() -> str:
         parts += [f"## {' '.join((NAME, *path))}", md.code(text)]
     return md.page(
         INTRODUCTION,
+        ", ".join(
+            f"[`{' '.join(path)}`](#{md.anchor(' '.join((NAME, *path)))})" for path in paths[1:]
+        ),
         "## Exit codes",
         md.table(["", ""], [[str(code), words] for code, words in EXIT_CODES.items()]),
         ALL_APPS,
