@@ -754,12 +754,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'cannot remove rows on a standby'
+        RAISE EXCEPTION 'cannot write on a standby'
             USING ERRCODE = 'read_only_sql_transaction',
                   DETAIL = 'This server is in recovery and replays the changes of its primary.',
                   HINT = 'Connect to the primary; preview() works here.';
     ELSIF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot remove rows in a read-only transaction'
+        RAISE EXCEPTION 'cannot write in a read-only transaction'
             USING ERRCODE = 'read_only_sql_transaction',
                   DETAIL = 'transaction_read_only is on.',
                   HINT = 'Call it in a transaction begun with BEGIN READ WRITE; check default_transaction_read_only.';
@@ -3849,6 +3849,7 @@ DECLARE
     v_policy hotmesh_dba.policy;
     v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
 BEGIN
+    PERFORM hotmesh_dba._check_writable();
     -- All of them are taken out before the first is put back: two apps may have swapped names.
     FOR v_policy IN
         DELETE FROM hotmesh_dba.policy p
@@ -4359,7 +4360,6 @@ AS $$
 DECLARE
     v_due hotmesh_dba._due;
 BEGIN
-    PERFORM hotmesh_dba._check_writable();
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
                                     'between 0 and a year, or NULL', '''10 minutes''');
     PERFORM hotmesh_dba._follow_renames();

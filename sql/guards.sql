@@ -6,12 +6,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'cannot remove rows on a standby'
+        RAISE EXCEPTION 'cannot write on a standby'
             USING ERRCODE = 'read_only_sql_transaction',
                   DETAIL = 'This server is in recovery and replays the changes of its primary.',
                   HINT = 'Connect to the primary; preview() works here.';
     ELSIF current_setting('transaction_read_only')::boolean THEN
-        RAISE EXCEPTION 'cannot remove rows in a read-only transaction'
+        RAISE EXCEPTION 'cannot write in a read-only transaction'
             USING ERRCODE = 'read_only_sql_transaction',
                   DETAIL = 'transaction_read_only is on.',
                   HINT = 'Call it in a transaction begun with BEGIN READ WRITE; check default_transaction_read_only.';

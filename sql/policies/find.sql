@@ -34,6 +34,7 @@ DECLARE
     v_policy hotmesh_dba.policy;
     v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
 BEGIN
+    PERFORM hotmesh_dba._check_writable();
     -- All of them are taken out before the first is put back: two apps may have swapped names.
     FOR v_policy IN
         DELETE FROM hotmesh_dba.policy p

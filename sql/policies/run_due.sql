@@ -25,7 +25,6 @@ AS $$
 DECLARE
     v_due hotmesh_dba._due;
 BEGIN
-    PERFORM hotmesh_dba._check_writable();
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
                                     'between 0 and a year, or NULL', '''10 minutes''');
     PERFORM hotmesh_dba._follow_renames();

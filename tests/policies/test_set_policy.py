@@ -191,3 +191,19 @@ def test_the_table_itself_refuses_nonsense(conn: Connection) -> None:
     for change in ("name = 'a b'", "prune_jobs = NULL", "app_oid = NULL"):
         with pytest.raises(Exception, match="violates"):
             run(conn, f"UPDATE hotmesh_dba.policy SET {change}")
+
+
+READ_ONLY = (
+    "SELECT hotmesh_dba.set_policy('myapp', 'nightly', prune_signals => true)",
+    "SELECT hotmesh_dba.drop_policy('myapp', 'nightly')",
+    "SELECT hotmesh_dba.schedule('myapp', 'nightly', '@daily')",
+)
+
+
+@pytest.mark.parametrize("call", READ_ONLY)
+def test_in_a_read_only_transaction(conn: Connection, call: str) -> None:
+    set_policy(conn, "prune_signals => true")
+    run(conn, "SET default_transaction_read_only = on")
+    assert "read-only" in refused(conn, "25006", call).message
+    run(conn, "SET default_transaction_read_only = off")
+    assert names(conn) == [("myapp", "nightly")]

@@ -94,11 +94,11 @@ def test_the_bars_move(command: Command, dba: DBA, conn: Connection, filled: str
         **{"jobs": 42, "engine_streams": 1, "worker_streams": 1},
         "signals": 1,
     }
-    moved = {number(n) for n in re.findall(r"jobs +━+ ([\d,]+) of 42", shown)}
+    moved = {number(n) for n in re.findall(r"jobs +[━╸╺ ]+([\d,]+) of 42", shown)}
     assert len(moved) > 2, shown
     assert max(moved) <= 42
-    assert re.search(r"jobs +━+ \d+ of 42, \d+/s, \S+( s)? left", shown), "rate and time left"
-    assert re.search(rf"myapp +━+ \d+ of {run.expected} rows, \d+/s, \S+( s)? left", shown)
+    assert re.search(r"jobs +[━╸╺ ]+\d+ of 42, \d+/s, \S+( s)? left", shown), "rate and time left"
+    assert re.search(rf"myapp +[━╸╺ ]+\d+ of {run.expected} rows, \d+/s, \S+( s)? left", shown)
     assert "signals" in shown
     assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
 

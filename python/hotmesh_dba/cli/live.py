@@ -109,7 +109,7 @@ class _Bars:
     def _show_step(self, step: StepPace) -> None:
         known = self.steps.get(step.step)
         if known is None:
-            bar = self.display.add_task(f"  {step.step}", total=None, pace="", start=False)
+            bar = self.display.add_task(f"  {step.step}", total=None, pace="")
             known = self.steps[step.step] = _Step(bar, time.monotonic(), step.rows_done)
         elif step.rows_done == known.before:  # it has not begun
             known.since = time.monotonic()
