@@ -174,6 +174,8 @@ def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 -- pytest's
     """Keep the caller's PG* variables out of the tests, and end cleanly on SIGTERM."""
     forget_callers_variables()
     signal.signal(signal.SIGTERM, _terminate)
+    # A shell starts what is in the background with SIGINT ignored, which commands would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- signal's names
