@@ -70,7 +70,7 @@ def test_stripped_workflows_still_give_their_results(
     assert attributes(conn, "type NOT IN ('jdata', 'udata', 'jmark')") > 5 * 50
 
     actions = conn.execute("SELECT action FROM hotmesh_dba.deploy('meshflow')").fetchall()
-    assert actions == [("added",), ("created",), ("created",)]
+    assert actions == [("added",), ("created",), ("created",), ("created",)]
     conn.execute("SELECT * FROM meshflow.prune('0 seconds', false, false, true)")
 
     assert attributes(conn, "true") == attributes(conn, "type = 'jdata'") == results

@@ -14,7 +14,8 @@ STATEMENTS = {
     "_delete_window": ["DELETE FROM %s t"],
     "_delete_chosen": ["DELETE FROM %s t"],
     "_delete_due": ["DELETE FROM %s t"],
-    "_delete_by_key": ["DELETE FROM %2$s t"],
+    "_delete_by_key": ["DELETE FROM %s t"],
+    "_delete_by_rule": ["DELETE FROM %1$s t"],
     "_strip_jobs": ["UPDATE %s t"],
 }
 
@@ -30,10 +31,10 @@ def test_one_statement_for_each_step_and_way(conn: Connection) -> None:
         if (statements := re.findall(r"(?:DELETE FROM|UPDATE|TRUNCATE) %\S* \w", source))
     }
     assert found == STATEMENTS
-    # Whatever else writes, writes our own table of runs.
+    # Whatever else writes, writes our own tables.
     others = [
         target
         for _, source in sources
         for target in re.findall(r"(?:DELETE FROM|INSERT INTO|^\s*UPDATE) ([\w.]+)", source, re.M)
     ]
-    assert set(others) == {"hotmesh_dba.run"}
+    assert set(others) == {"hotmesh_dba.run", "hotmesh_dba.policy"}
