@@ -131,6 +131,7 @@ def _create_app(conn: Connection) -> None:
     if _has_prewarm(conn):
         conn.execute("CREATE EXTENSION pg_prewarm")
     create_app(conn, APP)
+    conn.execute("SELECT FROM hotmesh_dba.deploy(%s)", (APP,))
 
 
 def _has_prewarm(conn: Connection) -> bool:
