@@ -67,19 +67,27 @@ END
 $$;
 
 -- Never on another app than the one it was set for.
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_app_is_gone(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF hotmesh_dba._policy_app(policy) = policy.app AND hotmesh_dba._jobs(policy.app) IS NOT NULL THEN
-        RETURN;
-    END IF;
     RAISE EXCEPTION 'the app "%" that policy "%" was set for is gone', policy.app, policy.name
         USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = 'An app of that name, if there is one, is another; or whoever set the policy had no say in it.',
               HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
                             policy.app, policy.name);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._policy_app(policy) IS DISTINCT FROM policy.app OR NOT hotmesh_dba._is_app(policy.app) THEN
+        PERFORM hotmesh_dba._raise_app_is_gone(policy);
+    END IF;
 END
 $$;
 

@@ -1,79 +1,42 @@
 -- The fuse: a policy that would delete more than max_percent of a table's rows was hardly meant so (a window too short, an
 -- app restored with its clock wrong). It stops before the first row.
 
--- How many rows stand in a leaf now: counted where it is small, else by 256 pages of it, evenly spread. (Statistics know
--- nothing of a restored table, and long nothing of what was deleted.)
-CREATE OR REPLACE FUNCTION hotmesh_dba._live_rows_of_leaf(leaf regclass) RETURNS bigint
-LANGUAGE plpgsql STABLE
+-- Rows that none of the steps (two at most, of one table) takes, counted no further than max_rows.
+CREATE OR REPLACE FUNCTION hotmesh_dba._count_staying(steps hotmesh_dba._step[], max_rows bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET jit = off
 SET lock_timeout = 0
 AS $$
 DECLARE
-    c_pages CONSTANT bigint := 16;      -- of a group
-    v_pages bigint;
-    v_rows  bigint;
-    v_all   bigint := 0;
+    v_count bigint;
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
-    v_pages := hotmesh_dba._pages(leaf);
-    IF v_pages <= 16 * c_pages THEN
-        EXECUTE format('SELECT count(*) FROM %s', leaf) INTO v_rows;
-        RETURN v_rows;
-    END IF;
-    FOR v_group IN 0 .. 15 LOOP
-        EXECUTE format('SELECT count(*) FROM %s t WHERE t.ctid >= $1 AND t.ctid < $2', leaf)
-            INTO v_rows
-            USING hotmesh_dba._page_start(v_group * v_pages / 16), hotmesh_dba._page_start(v_group * v_pages / 16 + c_pages);
-        v_all := v_all + v_rows;
-    END LOOP;
-    RETURN v_all * v_pages / (16 * c_pages);
+    EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM %s t WHERE (%s) IS NOT TRUE AND (%s) IS NOT TRUE LIMIT $4) s',
+                   (steps[1]).relation, (steps[1]).row_filter,
+                   coalesce(replace((steps[2]).row_filter, '$1', '$3'), 'false'))
+        INTO v_count
+        USING (steps[1]).before, (steps[1]).entity_list, (steps[2]).before, max_rows;
+    RETURN v_count;
 END
 $$;
 
--- Where the leaves are not ours to read they are counted through their parent.
-CREATE OR REPLACE FUNCTION hotmesh_dba._live_rows(relation regclass) RETURNS bigint
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-SET lock_timeout = 0
-AS $$
-DECLARE
-    v_rows bigint;
-BEGIN
-    IF NOT row_security_active(relation) AND NOT hotmesh_dba._is_distributed(relation)
-       AND (SELECT bool_and(l.is_plain AND has_table_privilege(l.leaf, 'SELECT') AND NOT row_security_active(l.leaf))
-            FROM hotmesh_dba._leaves(relation) l) THEN
-        RETURN (SELECT sum(hotmesh_dba._live_rows_of_leaf(l.leaf)) FROM hotmesh_dba._leaves(relation) l);
-    END IF;
-    PERFORM hotmesh_dba._bound_waiting();
-    EXECUTE format('SELECT count(*) FROM %s', relation) INTO v_rows;
-    RETURN v_rows;
-END
-$$;
-
--- Of one table, all the steps that delete rows of it. Counted no further than to the one row too many.
+-- Of one table, all the steps that delete rows of it. No estimate: statistics know nothing of a restored table, and a
+-- sample of pages nothing of one whose rows all lie at one end. But rows that stay are counted no further than there
+-- must be of them, so that where little is due little is read.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_share(run hotmesh_dba._run, relation regclass, steps hotmesh_dba._step[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_step hotmesh_dba._step;
-    v_rows bigint;
-    v_may  bigint;
-    v_due  bigint := 0;
+    v_due  bigint := (SELECT coalesce(sum(hotmesh_dba._count_due(s, NULL)), 0)
+                      FROM unnest(steps) s WHERE hotmesh_dba._is_due(s));
+    v_must bigint := ceil(v_due * (100 - (run).max_percent) / (run).max_percent);
+    v_stay bigint := hotmesh_dba._count_staying(steps, v_must);
 BEGIN
-    IF (SELECT count(*) = 0 FROM unnest(steps) s WHERE hotmesh_dba._is_due(s)) THEN
-        RETURN;
-    END IF;
-    v_rows := hotmesh_dba._live_rows(relation);
-    v_may := floor(v_rows * (run).max_percent / 100);
-    FOREACH v_step IN ARRAY steps LOOP
-        v_due := v_due + hotmesh_dba._count_due(v_step, v_may + 1 - v_due);
-        EXIT WHEN v_due > v_may;
-    END LOOP;
-    IF v_due > v_may THEN
-        RAISE EXCEPTION 'at least % of about % rows of % are due', v_due, v_rows, relation
+    IF v_due > 0 AND v_stay < v_must THEN
+        RAISE EXCEPTION '% of % rows of % are due', v_due, v_due + v_stay, relation
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
                   HINT = (SELECT format('If all of them may go: CALL hotmesh_dba.run_policy(%L, %L, force => true);', r.app, r.policy)

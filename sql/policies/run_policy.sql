@@ -40,6 +40,10 @@ BEGIN
         policy.prune_worker_streams, policy.engine_streams_retention, policy.worker_streams_retention, policy.prune_signals,
         policy.batch_size, policy.batch_time, policy.batch_pause, policy.max_runtime, policy.max_rows, worker, workers,
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
+    -- An app id is resolved by its name, and the name of what is no app any more may lead to another.
+    IF (v_run).schema_oid IS DISTINCT FROM policy.app_oid THEN
+        PERFORM hotmesh_dba._raise_app_is_gone(policy);
+    END IF;
     UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
     v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;

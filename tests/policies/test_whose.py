@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.conftest import Connect, Database, NewDatabase, NewRole
-from tests.deploy.observe import one, refused, run, sqlstate
+from tests.conftest import Connect, Database, NewApp, NewDatabase, NewRole
+from tests.deploy.observe import deploy, one, refused, run, sqlstate
 from tests.deploy.test_dump_restore import copy_of
 from tests.policies.calls import names, policies, set_policy, setting
 from tests.policies.conftest import Owners
@@ -94,6 +95,24 @@ def test_it_follows_a_renamed_app(conn: Connection, owners: Owners) -> None:
     assert policies(owners.yours) == []
     set_policy(owners.mine, SIGNALS, "second", app="ours")
     assert names(conn) == [("ours", "first"), ("ours", "second")]
+
+
+def test_what_is_no_app_any_more_is_not_taken_for_another(
+    conn: Connection, owners: Owners, app: NewApp
+) -> None:
+    """By its normalised name "MINE" would be mine."""
+    deploy(conn, app("MINE", owner=owners.you))
+    everything = "'0 seconds', prune_jobs => true, max_percent => 100, every => '1 second'"
+    set_policy(owners.yours, everything, app="MINE")
+    run(
+        conn,
+        "INSERT INTO mine.jobs (key, status, expired_at)"
+        " VALUES ('k', 0, now() - '1 day'::interval)",
+    )
+    run(conn, 'ALTER TABLE "MINE".jobs_attributes DROP CONSTRAINT jobs_attributes_job_id_fkey')
+    with pytest.raises(psycopg.Error, match="1 of 1 policies failed"):
+        run(conn, "CALL hotmesh_dba.run_due()")
+    assert one(conn, "SELECT count(*) FROM mine.jobs") == 1
 
 
 def test_apps_that_swap_their_names(conn: Connection, owners: Owners) -> None:
