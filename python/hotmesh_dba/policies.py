@@ -93,6 +93,8 @@ def policies(app_id: str | None = None) -> Steps[list[Policy]]:
     """
     yield from require_version("policies", SINCE)
     condition, values = of_app("p", app_id)
+    # A renamed app's have its old name until something writes to them.
+    condition = condition.replace("p.app", "hotmesh_dba._policy_app(p)")
     rows = yield Query(
         f"SELECT {_COLUMNS} FROM hotmesh_dba.policy p {condition} ORDER BY p.app, p.name", values
     )

@@ -27,10 +27,16 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_step hotmesh_dba._step;
+    v_steps hotmesh_dba._step[];
+    v_step  hotmesh_dba._step;
 BEGIN
-    rate := hotmesh_dba._last_rate(policy.app, policy.name);
-    FOR v_step IN SELECT s.* FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s LOOP
+    BEGIN
+        rate := hotmesh_dba._last_rate(policy.app, policy.name);
+        v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s);
+    EXCEPTION WHEN OTHERS THEN
+        RETURN;     -- a policy that its owner has spoilt by hand, or a forged record, hides nobody else's
+    END;
+    FOREACH v_step IN ARRAY v_steps LOOP
         SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
         relation := hotmesh_dba._pruned_table(v_step);
         overdue := v_step.before - oldest;

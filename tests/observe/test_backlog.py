@@ -383,3 +383,16 @@ def test_dead_entries_of_an_index_are_not_walked(
     wait_until("the counters", lambda: blocks(conn, "signal_registry") > before)
     assert blocks(conn, "signal_registry") - before < 300
     looks_cheap(connect, owner)
+
+
+def test_a_policy_that_was_spoilt_by_hand_hides_nobody_elses(
+    conn: Connection, app: NewApp, owner: str
+) -> None:
+    set_policy(conn)
+    deploy(conn, app("yours"))
+    set_policy(conn, app="yours")
+    run(conn, "UPDATE hotmesh_dba.policy SET retention = '-1 day' WHERE app = 'myapp'")
+    found = {(row.app, row.policy) for row in backlog(conn)}
+    assert ("yours", "p") in found
+    assert ("myapp", None) in found
+    assert owner
