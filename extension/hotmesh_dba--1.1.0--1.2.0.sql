@@ -421,6 +421,55 @@ $$;
 COMMENT ON FUNCTION hotmesh_dba.app_schema(text) IS
 'The schema of an app. An app schema of exactly that name wins; else the name is normalised as HotMesh does it. Errors: 42602 not an app id, 3F000 no such schema, 42809 not a HotMesh schema.';
 
+-- sql/owner.sql
+
+-- Whose an app is: the role's that owns its table jobs, and of whoever is a member of that role.
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_class c
+                   JOIN pg_roles r ON r.rolname = _owns_app.role
+                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
+        USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
+END
+$$;
+
+-- How to become one who may. No hint gives away the role of a superuser.
+CREATE OR REPLACE FUNCTION hotmesh_dba._owner_hint(owner pg_roles) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', owner.rolname)
+                ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', owner.rolname, current_user) END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner pg_roles;
+BEGIN
+    IF hotmesh_dba._owns_app(app_schema) THEN
+        RETURN;
+    END IF;
+    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
+        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
+        hotmesh_dba._owner_hint(v_owner));
+END
+$$;
+
 -- sql/locks.sql
 
 -- How long a statement of ours may wait: so much less than deadlock_timeout that, in a deadlock with the
@@ -533,13 +582,19 @@ BEGIN
 END
 $$;
 
+-- Has each statement a snapshot of its own?
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_read_committed() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'); END $$;
+
 -- In REPEATABLE READ an attribute that was committed after the snapshot is not seen, so it would survive.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_isolation(doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    IF NOT hotmesh_dba._is_read_committed() THEN
         RAISE EXCEPTION 'cannot % in a % transaction', doing, upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'active_sql_transaction',
                   DETAIL = 'Attributes committed after this transaction''s snapshot would be left behind for ever.',
@@ -1170,7 +1225,7 @@ DECLARE
     v_choice hotmesh_dba._choice;
     v_mark   timestamptz;
     v_pages  bigint := hotmesh_dba._pages((lane).relation);
-    v_until  bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_until  bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
     EXECUTE hotmesh_dba._choice_query(lane, 'AND t.ctid > $5 AND t.ctid < $6')
@@ -1193,6 +1248,12 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._page_of(place tid) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint $$;
+
+-- Behind which page a window ends that begins at next_tid, in a table of so many pages.
+CREATE OR REPLACE FUNCTION hotmesh_dba._window_end(lane hotmesh_dba._lane, pages bigint, max_pages bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(pages, hotmesh_dba._page_of(lane.next_tid) + coalesce(max_pages, pages)) $$;
 
 -- From next_mark on, oldest first. The mark keeps a batch from walking the index entries of those before it once more,
 -- which lie there dead as long as somebody holds an old snapshot. Rows may share a time, so it includes its own.
@@ -1514,7 +1575,7 @@ BEGIN
     IF NOT hotmesh_dba._may_disable_triggers() THEN
         PERFORM hotmesh_dba._raise_no_fast_path('42501', format('Role "%s" may not set session_replication_role.', current_user),
             format('As a superuser, from PostgreSQL 15 on: GRANT SET ON PARAMETER session_replication_role TO %I;', current_user));
-    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    ELSIF NOT hotmesh_dba._is_read_committed() THEN
         PERFORM hotmesh_dba._raise_no_fast_path('25001', 'In this isolation attributes that were committed meanwhile would become orphans.',
             'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.');
     ELSIF v_triggers IS NOT NULL THEN
@@ -1567,6 +1628,18 @@ $$;
 -- Messages and signals. Nobody locks a processed message, so none is locked before it goes: FOR UPDATE would write
 -- every row once more. Only where somebody did lock one, the others are chosen around it.
 
+-- The lane behind a window of which so many rows were taken. (The sample may have seen emptier pages.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._behind_window(lane hotmesh_dba._lane, until bigint, taken bigint) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    lane.per_page := greatest((lane).per_page, taken / greatest(1, until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(until);
+    RETURN lane;
+END
+$$;
+
 -- All due rows of so many pages (NULL: to the end). No row is looked up: as fast as DELETE can be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window(lane hotmesh_dba._lane, max_pages bigint)
 RETURNS hotmesh_dba._outcome
@@ -1580,7 +1653,7 @@ SET lock_timeout = 0
 AS $$
 DECLARE
     v_pages bigint := hotmesh_dba._pages((lane).relation);
-    v_until bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_until bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
     v_taken bigint;
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
@@ -1588,10 +1661,8 @@ BEGIN
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
     PERFORM hotmesh_dba._check_stands(lane);
-    -- The sample may have seen emptier pages.
-    lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
-    lane.next_tid := hotmesh_dba._page_start(v_until);
-    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages, lane)::hotmesh_dba._outcome;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages,
+               hotmesh_dba._behind_window(lane, v_until, v_taken))::hotmesh_dba._outcome;
 END
 $$;
 
@@ -1765,7 +1836,7 @@ DECLARE
 BEGIN
     IF NOT hotmesh_dba._cascade_is_intact(step.relation, step.attributes) THEN
         RAISE lock_not_available USING MESSAGE = format('the foreign key from %s has changed', step.attributes);
-    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    ELSIF NOT hotmesh_dba._is_read_committed() THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s a WHERE a.job_id = ANY ($1)
                                        AND NOT EXISTS (SELECT FROM %s t WHERE t.id = a.job_id))', step.attributes, step.relation)
             INTO v_has_orphans
@@ -1900,6 +1971,23 @@ BEGIN
 END
 $$;
 
+-- All due jobs of so many pages (NULL: to the end).
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    v_outcome.lane := hotmesh_dba._behind_window(lane, v_until, v_outcome.taken);
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
+$$;
+
 -- May an error have been caused by one row? Not a lock, a missing right, a full disk, a shutdown.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_a_rows_fault(sqlstate_of text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
@@ -1984,26 +2072,7 @@ BEGIN
     RETURN (lane).way = 'blocks' AND NOT (lane).careful
        AND (NOT hotmesh_dba._is_of_jobs((lane).step)
             OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
-           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
-END
-$$;
-
--- All due jobs of so many pages (NULL: to the end).
-CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_pages   bigint := hotmesh_dba._pages((lane).relation);
-    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
-    v_outcome hotmesh_dba._outcome;
-BEGIN
-    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
-    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
-    lane.next_tid := hotmesh_dba._page_start(v_until);
-    v_outcome.lane := lane;
-    v_outcome.finished := v_until >= v_pages;
-    RETURN v_outcome;
+           AND hotmesh_dba._is_read_committed());
 END
 $$;
 
@@ -3511,15 +3580,6 @@ COMMENT ON COLUMN hotmesh_dba.progress.time_left IS 'What is left at that rate.'
 
 -- A policy is its app's owner's: whoever is a member of that role sees, sets, drops and runs it, and nobody else.
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM pg_class c
-                   JOIN pg_roles r ON r.rolname = _owns_app.role
-                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
-$$;
-
 -- This very database: an oid means nothing in a restored copy of it, where another schema may have it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._origin() RETURNS text
 LANGUAGE plpgsql STABLE
@@ -3559,27 +3619,15 @@ CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
     WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_owner pg_roles;
-BEGIN
-    IF hotmesh_dba._owns_app(app_schema) THEN
-        RETURN;
-    END IF;
-    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
-    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
-        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-        CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-             ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
-END
-$$;
-
 -- sql/policies/find.sql
 
 -- Finding a policy, whatever its app was called when it was set.
+
+-- The statement that runs one, as a cron job has it and hints say it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_policy_call(app name, policy_name text, force boolean DEFAULT false) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L%s)', app, policy_name, CASE WHEN force THEN ', force => true' ELSE '' END) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
@@ -3937,7 +3985,7 @@ BEGIN
         RAISE EXCEPTION '% of % rows of % are due', v_due, v_due + v_stay, relation
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
-                  HINT = (SELECT format('If all of them may go: CALL hotmesh_dba.run_policy(%L, %L, force => true);', r.app, r.policy)
+                  HINT = (SELECT format('If all of them may go: %s;', hotmesh_dba._run_policy_call(r.app, r.policy, force => true))
                           FROM hotmesh_dba.run r WHERE r.id = (run).id);
     END IF;
 END
@@ -4004,8 +4052,8 @@ BEGIN
         RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'It was set with enabled => false. Nothing was changed.',
-                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
-                                policy.app, policy.name);
+                  HINT = format('Set it anew with enabled => true; or once: %s;',
+                                hotmesh_dba._run_policy_call(policy.app, policy.name, force => true));
     END IF;
 END
 $$;
@@ -4462,7 +4510,7 @@ AS $$
 DECLARE
     v_policy  hotmesh_dba.policy := hotmesh_dba._find_policy(app_id, policy_name, 'schedule a policy of');
     v_role    name := hotmesh_dba._job_role(v_policy.app);
-    v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
+    v_command text := hotmesh_dba._run_policy_call(v_policy.app, v_policy.name);
 BEGIN
     PERFORM hotmesh_dba._check_enabled(v_policy);
     PERFORM hotmesh_dba._check_cron();
@@ -4920,40 +4968,20 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
-        USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
-END
-$$;
-
--- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper. No hint gives away
--- the role of a superuser.
+-- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_deployer(app_schema name, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner    pg_roles;
+    v_owner    name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
     v_role     name;
     v_foreign  pg_roles;
     v_overload regprocedure;
 BEGIN
-    SELECT r.* INTO v_owner
-    FROM pg_class c
-    JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid = hotmesh_dba._jobs(app_schema);
-    IF NOT pg_has_role(v_owner.oid, 'USAGE') THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
-            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
-    END IF;
+    PERFORM hotmesh_dba._check_owner(app_schema, doing);
     -- To give a function to a role, that role too must be able to create it.
-    FOREACH v_role IN ARRAY ARRAY[v_owner.rolname, current_user] LOOP
+    FOREACH v_role IN ARRAY ARRAY[v_owner, current_user] LOOP
         IF NOT has_schema_privilege(v_role, app_schema, 'CREATE') THEN
             PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
                 format('Role "%s" lacks CREATE on the schema.', v_role),
@@ -4970,7 +4998,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
             format('A function prune there belongs to "%s".', v_foreign.rolname),
             CASE WHEN NOT v_foreign.rolsuper THEN format('GRANT %I TO %I; or ', v_foreign.rolname, current_user) ELSE '' END
-            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner.rolname));
+            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner));
     END IF;
 END
 $$;
@@ -5203,8 +5231,7 @@ BEGIN
     IF FOUND THEN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
             format('Tables of it belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+            hotmesh_dba._owner_hint(v_owner));
     ELSIF NOT has_schema_privilege(app_schema, 'USAGE WITH GRANT OPTION') THEN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
             format('Role "%s" may not pass on USAGE of the schema.', current_user),
@@ -5846,8 +5873,7 @@ AS $$
     SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
            format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
     FROM pg_namespace n
-    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
-      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
+    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE') AND hotmesh_dba._cron_is_here()
 $$;
 
 -- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
@@ -5871,11 +5897,6 @@ $$;
 -- sql/observe/doctor/policies.sql
 
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._run_policy_sql(app_schema name, policy_name text) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L);', app_schema, policy_name) $$;
 
 -- The tables that something takes rows of: an enabled policy, or of late a run without one. Attributes go with their jobs.
 CREATE OR REPLACE FUNCTION hotmesh_dba._covered_tables(app_schema name) RETURNS SETOF regclass
@@ -5949,7 +5970,7 @@ AS $$
                   ', which should run every ' || p.every,
                   coalesce('its last run began on ' || date_trunc('second', p.last_run), 'it never ran'),
                   CASE WHEN p.every IS NULL THEN 'it' ELSE 'CALL hotmesh_dba.run_due()' END),
-           CASE WHEN p.every IS NULL THEN hotmesh_dba._run_policy_sql(app_schema, p.name) ELSE 'CALL hotmesh_dba.run_due();' END
+           CASE WHEN p.every IS NULL THEN hotmesh_dba._run_policy_call(app_schema, p.name) || ';' ELSE 'CALL hotmesh_dba.run_due();' END
     FROM policy p
     WHERE now() > greatest(p.last_run, p.updated_at) + p.patience
 $$;
@@ -5977,8 +5998,8 @@ AS $$
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
                 WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
-                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
-                ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
+                THEN hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
+                ELSE hotmesh_dba._run_policy_call(app_schema, l.policy) || ';' END
     FROM last l
     WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
@@ -5994,7 +6015,7 @@ AS $$
                 ELSE format('%s%s rows of %s are due under policy "%s", the oldest for %s days.',
                             CASE WHEN NOT b.exact THEN 'At least ' END, b.due, b.relation, b.policy, extract(day FROM b.overdue)) END,
            CASE WHEN b.due IS NULL THEN 'SELECT * FROM pg_locks WHERE NOT granted;'
-                ELSE hotmesh_dba._run_policy_sql(app_schema, b.policy) END
+                ELSE hotmesh_dba._run_policy_call(app_schema, b.policy) || ';' END
     FROM hotmesh_dba._backlog(app_schema) b
     JOIN hotmesh_dba._policies_of(app_schema) p ON p.name = b.policy
     WHERE b.due IS NULL OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'

@@ -80,8 +80,7 @@ BEGIN
     IF FOUND THEN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
             format('Tables of it belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
+            hotmesh_dba._owner_hint(v_owner));
     ELSIF NOT has_schema_privilege(app_schema, 'USAGE WITH GRANT OPTION') THEN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, 'grant rights on',
             format('Role "%s" may not pass on USAGE of the schema.', current_user),

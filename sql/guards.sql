@@ -19,13 +19,19 @@ BEGIN
 END
 $$;
 
+-- Has each statement a snapshot of its own?
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_read_committed() RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'); END $$;
+
 -- In REPEATABLE READ an attribute that was committed after the snapshot is not seen, so it would survive.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_isolation(doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    IF NOT hotmesh_dba._is_read_committed() THEN
         RAISE EXCEPTION 'cannot % in a % transaction', doing, upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'active_sql_transaction',
                   DETAIL = 'Attributes committed after this transaction''s snapshot would be left behind for ever.',

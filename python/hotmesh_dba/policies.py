@@ -92,9 +92,8 @@ def policies(app_id: str | None = None) -> Steps[list[Policy]]:
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
     """
     yield from require_version("policies", SINCE)
-    condition, values = of_app("p", app_id)
     # A renamed app's have its old name until something writes to them.
-    condition = condition.replace("p.app", "hotmesh_dba._policy_app(p)")
+    condition, values = of_app("hotmesh_dba._policy_app(p)", app_id)
     rows = yield Query(
         f"SELECT {_COLUMNS} FROM hotmesh_dba.policy p {condition} ORDER BY p.app, p.name", values
     )
@@ -233,7 +232,7 @@ def schedules(app_id: str | None = None) -> Steps[list[Schedule]]:
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
     """
     yield from require_version("schedules", SINCE)
-    condition, values = of_app("s", app_id)
+    condition, values = of_app("s.app", app_id)
     names = ", ".join(f"s.{field.name}" for field in fields(Schedule))
     rows = yield Query(
         f"SELECT {names} FROM hotmesh_dba.schedules s {condition} ORDER BY s.job_id", values

@@ -31,7 +31,7 @@ def runs(app_id: str | None = None, *, limit: int = 20) -> Steps[list[Run]]:
     """
     number = whole("limit", limit)
     yield from require_version("runs", (1, 1))
-    condition, values = of_app("r", app_id)
+    condition, values = of_app("r.app", app_id)
     rows = yield Query(
         f"{SELECT} {condition} ORDER BY r.id DESC LIMIT %s::pg_catalog.int8", [*values, number]
     )
@@ -45,7 +45,7 @@ def progress(app_id: str | None = None) -> Steps[list[ActiveRun]]:
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
     """
     yield from require_version("progress", (1, 1))
-    condition, values = of_app("p", app_id)
+    condition, values = of_app("p.app", app_id)
     names = [field.name for field in fields(ActiveRun)]
     rows = yield Query(
         f"SELECT {', '.join(f'p.{name}' for name in names)} FROM hotmesh_dba.progress p"
@@ -55,11 +55,14 @@ def progress(app_id: str | None = None) -> Steps[list[ActiveRun]]:
     return [ActiveRun(*row) for row in rows]
 
 
-def of_app(alias: str, app_id: str | None) -> tuple[str, list[object]]:
-    """Return the condition for the rows of one app, or of all, and its values."""
+def of_app(app: str, app_id: str | None) -> tuple[str, list[object]]:
+    """Return the condition for the rows of one app, or of all, and its values.
+
+    :param app: SQL for the app of a row.
+    """
     if app_id is None:
         return "", []
-    return f"WHERE {alias}.app = hotmesh_dba.app_schema(%s::pg_catalog.text)", [app_id]
+    return f"WHERE {app} = hotmesh_dba.app_schema(%s::pg_catalog.text)", [app_id]
 
 
 # --- the record ------------------------------------------------------------------------------

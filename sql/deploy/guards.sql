@@ -39,40 +39,20 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RAISE EXCEPTION 'permission denied to % app "%"', doing, app_schema
-        USING ERRCODE = 'insufficient_privilege', DETAIL = detail || ' Nothing was changed.', HINT = hint;
-END
-$$;
-
--- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper. No hint gives away
--- the role of a superuser.
+-- Whoever deploys or undeploys acts for the owner of the app's tables, who owns the wrapper.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_deployer(app_schema name, doing text) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner    pg_roles;
+    v_owner    name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
     v_role     name;
     v_foreign  pg_roles;
     v_overload regprocedure;
 BEGIN
-    SELECT r.* INTO v_owner
-    FROM pg_class c
-    JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid = hotmesh_dba._jobs(app_schema);
-    IF NOT pg_has_role(v_owner.oid, 'USAGE') THEN
-        PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
-            format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-            CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-                 ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
-    END IF;
+    PERFORM hotmesh_dba._check_owner(app_schema, doing);
     -- To give a function to a role, that role too must be able to create it.
-    FOREACH v_role IN ARRAY ARRAY[v_owner.rolname, current_user] LOOP
+    FOREACH v_role IN ARRAY ARRAY[v_owner, current_user] LOOP
         IF NOT has_schema_privilege(v_role, app_schema, 'CREATE') THEN
             PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
                 format('Role "%s" lacks CREATE on the schema.', v_role),
@@ -89,7 +69,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
             format('A function prune there belongs to "%s".', v_foreign.rolname),
             CASE WHEN NOT v_foreign.rolsuper THEN format('GRANT %I TO %I; or ', v_foreign.rolname, current_user) ELSE '' END
-            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner.rolname));
+            || format('as its owner: ALTER FUNCTION %s OWNER TO %I;', v_overload, v_owner));
     END IF;
 END
 $$;

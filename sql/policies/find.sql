@@ -1,5 +1,11 @@
 -- Finding a policy, whatever its app was called when it was set.
 
+-- The statement that runs one, as a cron job has it and hints say it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._run_policy_call(app name, policy_name text, force boolean DEFAULT false) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L%s)', app, policy_name, CASE WHEN force THEN ', force => true' ELSE '' END) $$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

@@ -39,7 +39,7 @@ BEGIN
         RAISE EXCEPTION '% of % rows of % are due', v_due, v_due + v_stay, relation
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
-                  HINT = (SELECT format('If all of them may go: CALL hotmesh_dba.run_policy(%L, %L, force => true);', r.app, r.policy)
+                  HINT = (SELECT format('If all of them may go: %s;', hotmesh_dba._run_policy_call(r.app, r.policy, force => true))
                           FROM hotmesh_dba.run r WHERE r.id = (run).id);
     END IF;
 END

@@ -1,14 +1,5 @@
 -- A policy is its app's owner's: whoever is a member of that role sees, sets, drops and runs it, and nobody else.
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM pg_class c
-                   JOIN pg_roles r ON r.rolname = _owns_app.role
-                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
-$$;
-
 -- This very database: an oid means nothing in a restored copy of it, where another schema may have it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._origin() RETURNS text
 LANGUAGE plpgsql STABLE
@@ -47,21 +38,3 @@ DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
 CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
     WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._check_owner(app_schema name, doing text) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_owner pg_roles;
-BEGIN
-    IF hotmesh_dba._owns_app(app_schema) THEN
-        RETURN;
-    END IF;
-    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
-    PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
-        format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
-        CASE WHEN v_owner.rolsuper THEN format('Call it as that role, or after SET ROLE %I;', v_owner.rolname)
-             ELSE format('SET ROLE %I; or: GRANT %1$I TO %I;', v_owner.rolname, current_user) END);
-END
-$$;

@@ -14,8 +14,8 @@ BEGIN
         RAISE EXCEPTION 'policy "%" of app "%" is disabled', policy.name, policy.app
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'It was set with enabled => false. Nothing was changed.',
-                  HINT = format('Set it anew with enabled => true; or once: CALL hotmesh_dba.run_policy(%L, %L, force => true);',
-                                policy.app, policy.name);
+                  HINT = format('Set it anew with enabled => true; or once: %s;',
+                                hotmesh_dba._run_policy_call(policy.app, policy.name, force => true));
     END IF;
 END
 $$;

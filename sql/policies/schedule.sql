@@ -6,7 +6,7 @@ AS $$
 DECLARE
     v_policy  hotmesh_dba.policy := hotmesh_dba._find_policy(app_id, policy_name, 'schedule a policy of');
     v_role    name := hotmesh_dba._job_role(v_policy.app);
-    v_command text := format('CALL hotmesh_dba.run_policy(%L, %L)', v_policy.app, v_policy.name);
+    v_command text := hotmesh_dba._run_policy_call(v_policy.app, v_policy.name);
 BEGIN
     PERFORM hotmesh_dba._check_enabled(v_policy);
     PERFORM hotmesh_dba._check_cron();

@@ -54,7 +54,7 @@ DECLARE
     v_choice hotmesh_dba._choice;
     v_mark   timestamptz;
     v_pages  bigint := hotmesh_dba._pages((lane).relation);
-    v_until  bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_until  bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
     EXECUTE hotmesh_dba._choice_query(lane, 'AND t.ctid > $5 AND t.ctid < $6')
@@ -77,6 +77,12 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._page_of(place tid) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint $$;
+
+-- Behind which page a window ends that begins at next_tid, in a table of so many pages.
+CREATE OR REPLACE FUNCTION hotmesh_dba._window_end(lane hotmesh_dba._lane, pages bigint, max_pages bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT least(pages, hotmesh_dba._page_of(lane.next_tid) + coalesce(max_pages, pages)) $$;
 
 -- From next_mark on, oldest first. The mark keeps a batch from walking the index entries of those before it once more,
 -- which lie there dead as long as somebody holds an old snapshot. Rows may share a time, so it includes its own.

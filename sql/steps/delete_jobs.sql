@@ -60,7 +60,7 @@ DECLARE
 BEGIN
     IF NOT hotmesh_dba._cascade_is_intact(step.relation, step.attributes) THEN
         RAISE lock_not_available USING MESSAGE = format('the foreign key from %s has changed', step.attributes);
-    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    ELSIF NOT hotmesh_dba._is_read_committed() THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s a WHERE a.job_id = ANY ($1)
                                        AND NOT EXISTS (SELECT FROM %s t WHERE t.id = a.job_id))', step.attributes, step.relation)
             INTO v_has_orphans

@@ -1,6 +1,18 @@
 -- Messages and signals. Nobody locks a processed message, so none is locked before it goes: FOR UPDATE would write
 -- every row once more. Only where somebody did lock one, the others are chosen around it.
 
+-- The lane behind a window of which so many rows were taken. (The sample may have seen emptier pages.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._behind_window(lane hotmesh_dba._lane, until bigint, taken bigint) RETURNS hotmesh_dba._lane
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    lane.per_page := greatest((lane).per_page, taken / greatest(1, until - hotmesh_dba._page_of((lane).next_tid)));
+    lane.next_tid := hotmesh_dba._page_start(until);
+    RETURN lane;
+END
+$$;
+
 -- All due rows of so many pages (NULL: to the end). No row is looked up: as fast as DELETE can be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window(lane hotmesh_dba._lane, max_pages bigint)
 RETURNS hotmesh_dba._outcome
@@ -14,7 +26,7 @@ SET lock_timeout = 0
 AS $$
 DECLARE
     v_pages bigint := hotmesh_dba._pages((lane).relation);
-    v_until bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
+    v_until bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
     v_taken bigint;
 BEGIN
     PERFORM hotmesh_dba._bound_waiting();
@@ -22,10 +34,8 @@ BEGIN
         USING ((lane).step).before, ((lane).step).entity_list, (lane).next_tid, hotmesh_dba._page_start(v_until);
     GET DIAGNOSTICS v_taken = ROW_COUNT;
     PERFORM hotmesh_dba._check_stands(lane);
-    -- The sample may have seen emptier pages.
-    lane.per_page := greatest((lane).per_page, v_taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
-    lane.next_tid := hotmesh_dba._page_start(v_until);
-    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages, lane)::hotmesh_dba._outcome;
+    RETURN ROW(v_taken, 0, 0, '{}'::text[], v_until >= v_pages,
+               hotmesh_dba._behind_window(lane, v_until, v_taken))::hotmesh_dba._outcome;
 END
 $$;
 

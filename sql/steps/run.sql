@@ -9,26 +9,7 @@ BEGIN
     RETURN (lane).way = 'blocks' AND NOT (lane).careful
        AND (NOT hotmesh_dba._is_of_jobs((lane).step)
             OR ((lane).step).name <> 'strip' AND (lane).due >= hotmesh_dba._pages((lane).relation) * (lane).per_page / 2
-           AND current_setting('transaction_isolation') IN ('read committed', 'read uncommitted'));
-END
-$$;
-
--- All due jobs of so many pages (NULL: to the end).
-CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_pages   bigint := hotmesh_dba._pages((lane).relation);
-    v_until   bigint := least(v_pages, hotmesh_dba._page_of((lane).next_tid) + coalesce(max_pages, v_pages));
-    v_outcome hotmesh_dba._outcome;
-BEGIN
-    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
-    lane.per_page := greatest((lane).per_page, v_outcome.taken / greatest(1, v_until - hotmesh_dba._page_of((lane).next_tid)));
-    lane.next_tid := hotmesh_dba._page_start(v_until);
-    v_outcome.lane := lane;
-    v_outcome.finished := v_until >= v_pages;
-    RETURN v_outcome;
+           AND hotmesh_dba._is_read_committed());
 END
 $$;
 

@@ -24,6 +24,23 @@ BEGIN
 END
 $$;
 
+-- All due jobs of so many pages (NULL: to the end).
+CREATE OR REPLACE FUNCTION hotmesh_dba._delete_window_of_jobs(lane hotmesh_dba._lane, max_pages bigint) RETURNS hotmesh_dba._outcome
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_pages   bigint := hotmesh_dba._pages((lane).relation);
+    v_until   bigint := hotmesh_dba._window_end(lane, v_pages, max_pages);
+    v_outcome hotmesh_dba._outcome;
+BEGIN
+    v_outcome := hotmesh_dba._take_all(lane, NULL, NULL, ARRAY[(lane).next_tid, hotmesh_dba._page_start(v_until)]);
+    v_outcome.lane := hotmesh_dba._behind_window(lane, v_until, v_outcome.taken);
+    v_outcome.finished := v_until >= v_pages;
+    RETURN v_outcome;
+END
+$$;
+
 -- May an error have been caused by one row? Not a lock, a missing right, a full disk, a shutdown.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_a_rows_fault(sqlstate_of text) RETURNS boolean
 LANGUAGE sql IMMUTABLE

@@ -75,7 +75,7 @@ BEGIN
     IF NOT hotmesh_dba._may_disable_triggers() THEN
         PERFORM hotmesh_dba._raise_no_fast_path('42501', format('Role "%s" may not set session_replication_role.', current_user),
             format('As a superuser, from PostgreSQL 15 on: GRANT SET ON PARAMETER session_replication_role TO %I;', current_user));
-    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    ELSIF NOT hotmesh_dba._is_read_committed() THEN
         PERFORM hotmesh_dba._raise_no_fast_path('25001', 'In this isolation attributes that were committed meanwhile would become orphans.',
             'Call it in a transaction begun with BEGIN ISOLATION LEVEL READ COMMITTED.');
     ELSIF v_triggers IS NOT NULL THEN

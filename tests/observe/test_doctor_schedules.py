@@ -8,7 +8,7 @@ import pytest
 
 from tests.deploy.observe import deploy, one, run
 from tests.observe.watch import Finding, bad, findings, set_policy, status, typed
-from tests.policies.cron import server_with_cron, wait_for_jobs
+from tests.policies.cron import app_of_an_owner, server_with_cron, wait_for_jobs
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
@@ -24,17 +24,8 @@ def cron() -> Iterator[PrivateServer]:
 
 @pytest.fixture
 def root(cron: PrivateServer) -> Iterator[Connection]:
-    """A superuser in pg_cron's database, where `owner` has an app; all gone afterwards."""
-    with cron.connect() as conn:
-        run(conn, "CREATE ROLE owner LOGIN; GRANT USAGE ON SCHEMA cron TO owner")
-        create_app(conn, "myapp", owner="owner")
-        deploy(conn, "myapp")
+    with app_of_an_owner(cron) as conn:
         yield conn
-        run(
-            conn,
-            "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy; DELETE FROM hotmesh_dba.run",
-        )
-        run(conn, "DROP SCHEMA myapp CASCADE; DROP OWNED BY owner; DROP ROLE owner")
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import PrivateServer
+from tests.deploy.observe import deploy, run
+from tests.support.layout import create_app
+from tests.support.server import Connection, PrivateServer
 
 PG_CONFIG = Path("/usr/lib/postgresql/15/bin/pg_config")
 PACKAGES = "postgresql-15 postgresql-15-cron"
@@ -34,6 +36,26 @@ def server_with_cron() -> Iterator[PrivateServer]:
             conn.execute("CREATE EXTENSION pg_cron")
             conn.execute("CREATE EXTENSION hotmesh_dba")
         yield server
+
+
+@contextmanager
+def app_of_an_owner(server: PrivateServer) -> Iterator[Connection]:
+    """A superuser in pg_cron's database, where `owner` has an app; all gone afterwards."""
+    with server.connect() as conn:
+        run(conn, "CREATE ROLE owner LOGIN; GRANT USAGE ON SCHEMA cron TO owner")
+        make_app(conn)
+        yield conn
+        run(
+            conn,
+            "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy; DELETE FROM hotmesh_dba.run",
+        )
+        run(conn, "DROP SCHEMA myapp CASCADE; DROP OWNED BY owner; DROP ROLE owner")
+
+
+def make_app(conn: Connection) -> None:
+    """The app, deployed."""
+    create_app(conn, "myapp", owner="owner")
+    deploy(conn, "myapp")
 
 
 def wait_for_jobs(what: str, condition: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import NewApp
 from tests.deploy.observe import deploy, one, refused, run
 from tests.policies.calls import set_policy
-from tests.policies.cron import server_with_cron, wait_for_jobs
+from tests.policies.cron import app_of_an_owner, make_app, server_with_cron, wait_for_jobs
 from tests.runs.work import Work, add_work, runs
 from tests.support.installation import CHECKOUT
 from tests.support.layout import create_app
@@ -31,16 +31,10 @@ def cron() -> Iterator[PrivateServer]:
 
 @pytest.fixture
 def root(cron: PrivateServer) -> Iterator[Connection]:
-    """A superuser in pg_cron's database, where `owner` has an app; all gone afterwards."""
-    with cron.connect() as conn:
-        run(conn, "CREATE ROLE owner LOGIN; GRANT USAGE ON SCHEMA cron TO owner")
-        make_app(conn)
+    with app_of_an_owner(cron) as conn:
         yield conn
-        run(conn, "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy")
-        run(conn, "DROP SCHEMA myapp CASCADE")
         for (name,) in run(conn, "SELECT datname FROM pg_database WHERE datname LIKE 'other%'"):
             cron.drop_database(name)
-        run(conn, "DROP OWNED BY owner; DROP ROLE owner")
 
 
 @pytest.fixture
@@ -58,11 +52,6 @@ def other(cron: PrivateServer, root: Connection) -> Iterator[Connection]:  # noq
         make_app(conn)
     with cron.connect("other", "owner") as conn:
         yield conn
-
-
-def make_app(conn: Connection) -> None:
-    create_app(conn, "myapp", owner="owner")
-    deploy(conn, "myapp")
 
 
 def schedules(conn: Connection, columns: str = "job_name, app, policy, role") -> list[object]:

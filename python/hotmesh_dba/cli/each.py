@@ -29,6 +29,12 @@ def chosen(app_id: str | None, all_apps: bool) -> None:
         raise typer.BadParameter("name an app, or give --all-apps, and not both", param_hint="APP")
 
 
+def one_or_all(app_id: str | None, all_apps: bool) -> None:
+    """Refuse both; neither means all."""
+    if app_id is not None and all_apps:
+        raise typer.BadParameter("name an app, or give --all-apps, not both", param_hint="APP")
+
+
 def with_name(
     app_id: str | None, name: str | None, all_apps: bool, what: str = "NAME"
 ) -> tuple[str | None, str]:

@@ -21,7 +21,7 @@ from hotmesh_dba.cli.arguments import (
     with_options,
 )
 from hotmesh_dba.cli.asking import BOUND, ask_plainly, somebody_there
-from hotmesh_dba.cli.each import Outcome, each, with_name
+from hotmesh_dba.cli.each import Outcome, each, one_or_all, with_name
 from hotmesh_dba.cli.ending import DONE, reporting
 from hotmesh_dba.cli.output import Record, note, show_json, show_table, to_person
 from hotmesh_dba.cli.running import (
@@ -72,8 +72,7 @@ def list_policies(
     app_id: SomeApp = None, *, all_apps: AllApps = False, dsn: Dsn = "", as_json: Json = False
 ) -> None:
     """List the policies."""
-    if app_id is not None and all_apps:
-        raise typer.BadParameter("name an app, or give --all-apps, not both", param_hint="APP")
+    one_or_all(app_id, all_apps)
     with reporting(as_json):
         found = DBA(dsn).policies(app_id)
     if as_json:

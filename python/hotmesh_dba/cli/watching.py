@@ -14,6 +14,7 @@ from rich.text import Text
 
 from hotmesh_dba import DBA, ActiveRun, Backlog, Check, Run
 from hotmesh_dba.cli.arguments import AllApps, Dsn, Json, SomeApp
+from hotmesh_dba.cli.each import one_or_all
 from hotmesh_dba.cli.ending import ILL, reporting
 from hotmesh_dba.cli.output import Record, note, show_json, show_table, size, to_person
 
@@ -34,7 +35,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs of prune and of policies."""
-    _one_or_all(app_id, all_apps)
+    one_or_all(app_id, all_apps)
     with reporting(as_json):
         dba = DBA(dsn)
         found: list[Run] | list[ActiveRun]
@@ -47,12 +48,6 @@ def runs(
     show_table(records, tuple(records[0]) if records else (), spare)
     if not records:
         note("no active runs" if active else "no runs")
-
-
-def _one_or_all(app_id: str | None, all_apps: bool) -> None:
-    """Refuse both; neither means all."""
-    if app_id is not None and all_apps:
-        raise typer.BadParameter("name an app, or give --all-apps, not both", param_hint="APP")
 
 
 def _record(run: Run) -> Record:
@@ -100,7 +95,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the apps, and what is due in their tables under their policies."""
-    _one_or_all(app_id, all_apps)
+    one_or_all(app_id, all_apps)
     with reporting(as_json):
         dba = DBA(dsn)
         due = dba.backlog(app_id)
@@ -166,7 +161,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Look for what is wrong, or soon will be; exit with 5 where something is."""
-    _one_or_all(app_id, all_apps)
+    one_or_all(app_id, all_apps)
     with reporting(as_json):
         checks = DBA(dsn).doctor(app_id)
     if as_json:

@@ -1,10 +1,5 @@
 -- doctor: policies, and whether they are followed. Only the app's owner sees them (see _doctor_checks).
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._run_policy_sql(app_schema name, policy_name text) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L);', app_schema, policy_name) $$;
-
 -- The tables that something takes rows of: an enabled policy, or of late a run without one. Attributes go with their jobs.
 CREATE OR REPLACE FUNCTION hotmesh_dba._covered_tables(app_schema name) RETURNS SETOF regclass
 LANGUAGE sql VOLATILE
@@ -77,7 +72,7 @@ AS $$
                   ', which should run every ' || p.every,
                   coalesce('its last run began on ' || date_trunc('second', p.last_run), 'it never ran'),
                   CASE WHEN p.every IS NULL THEN 'it' ELSE 'CALL hotmesh_dba.run_due()' END),
-           CASE WHEN p.every IS NULL THEN hotmesh_dba._run_policy_sql(app_schema, p.name) ELSE 'CALL hotmesh_dba.run_due();' END
+           CASE WHEN p.every IS NULL THEN hotmesh_dba._run_policy_call(app_schema, p.name) || ';' ELSE 'CALL hotmesh_dba.run_due();' END
     FROM policy p
     WHERE now() > greatest(p.last_run, p.updated_at) + p.patience
 $$;
@@ -105,8 +100,8 @@ AS $$
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
                 WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
-                THEN format('CALL hotmesh_dba.run_policy(%L, %L, force => true);', app_schema, l.policy)
-                ELSE hotmesh_dba._run_policy_sql(app_schema, l.policy) END
+                THEN hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
+                ELSE hotmesh_dba._run_policy_call(app_schema, l.policy) || ';' END
     FROM last l
     WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
 $$;
@@ -122,7 +117,7 @@ AS $$
                 ELSE format('%s%s rows of %s are due under policy "%s", the oldest for %s days.',
                             CASE WHEN NOT b.exact THEN 'At least ' END, b.due, b.relation, b.policy, extract(day FROM b.overdue)) END,
            CASE WHEN b.due IS NULL THEN 'SELECT * FROM pg_locks WHERE NOT granted;'
-                ELSE hotmesh_dba._run_policy_sql(app_schema, b.policy) END
+                ELSE hotmesh_dba._run_policy_call(app_schema, b.policy) || ';' END
     FROM hotmesh_dba._backlog(app_schema) b
     JOIN hotmesh_dba._policies_of(app_schema) p ON p.name = b.policy
     WHERE b.due IS NULL OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'

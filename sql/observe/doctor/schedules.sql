@@ -34,8 +34,7 @@ AS $$
     SELECT 'unknown', format('Role "%s" may not see the schedules of pg_cron.', current_user),
            format('GRANT USAGE ON SCHEMA cron TO %I;', current_user)
     FROM pg_namespace n
-    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE')
-      AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron')
+    WHERE n.nspname = 'cron' AND NOT has_schema_privilege(n.oid, 'USAGE') AND hotmesh_dba._cron_is_here()
 $$;
 
 -- The app's owner could put a trigger or function in the way, and a superuser's job would execute it.
