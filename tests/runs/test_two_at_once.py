@@ -419,8 +419,9 @@ def test_a_run_that_somebody_else_ended_stops(
     before = rows(conn)
     for end in ("UPDATE hotmesh_dba.run SET state = 'interrupted'", "DELETE FROM hotmesh_dba.run"):
         caller = connect()
+        newest = max((run.id for run in runs(conn)), default=0)
         with running(caller, *PAUSE) as task:
-            alive = wait_for_batches(conn, 1, after=max((r.id for r in runs(conn)), default=0))
+            alive = wait_for_batches(conn, 1, after=newest)
             run(conn, f"{end} WHERE id = %s", alive.id)
             refusal = said(task.exception(PATIENCE))
         assert refusal.sqlstate == "55000"
