@@ -84,9 +84,6 @@ lint: .venv/.dev
 
 # --- what is published -----------------------------------------------------------------------
 
-dist: .venv/.dev check-built
-	rm -rf dist
-	$(BIN)/python -m build --no-isolation --outdir dist .
-	$(BIN)/python sql/build.py --dist dist
-	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \
-	    --output=dist/$(EXTENSION)-$(EXTVERSION).zip HEAD
+# Of the commit HEAD, the same bytes every time.
+dist: .venv/.dev
+	$(BIN)/python tools/dist.py dist
