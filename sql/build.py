@@ -151,6 +151,8 @@ PLAIN = """\
 
 BEGIN;
 SET LOCAL client_min_messages = warning;
+-- As CREATE EXTENSION sets it: no operator of anybody else's is taken for the catalogue's.
+SET LOCAL search_path = pg_catalog, pg_temp;
 
 {keep_rights}
 DO $plain$
