@@ -67,6 +67,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/python sql/build.py --check
 	$(BIN)/python -m tests.docs.reference --check
+	$(BIN)/python tools/spots.py
 
 .venv/bin/python:
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
