@@ -28,12 +28,12 @@ def test_each_way_to_an_installation_is_looked_at() -> None:
 @pytest.mark.parametrize(
     ("routine", "code"),
     [
-        ("CREATE FUNCTION hotmesh_dba.f(a int) RETURNS bool LANGUAGE sql AS 'SELECT a = 1'", "PS001"),
-        ("CREATE FUNCTION hotmesh_dba.f(a int) RETURNS int LANGUAGE sql AS 'SELECT a'", "PS005"),
+        ("CREATE FUNCTION hotmesh_dba.f() RETURNS bool LANGUAGE sql AS 'SELECT 1 = 1'", "PS001"),
+        ("CREATE FUNCTION hotmesh_dba.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "PS005"),
         ("CREATE FUNCTION hotmesh_dba.f(r hotmesh_dba._run) RETURNS void LANGUAGE plpgsql"
          " AS $$ BEGIN r.ended := 1 > 2; END $$", "PS001"),
         ("CREATE PROCEDURE hotmesh_dba.f(INOUT run hotmesh_dba._run) LANGUAGE plpgsql"
-         " AS $$ \n DECLARE\n d hotmesh_dba._due;\nBEGIN d.failed := now(); COMMIT; END $$", "PS016"),
+         " AS $$ \n DECLARE\n d hotmesh_dba._due;\nBEGIN d.failed := now(); END $$", "PS016"),
         ("CREATE FUNCTION hotmesh_dba.f() RETURNS SETOF int LANGUAGE plpgsql"
          " AS $$ BEGIN RETURN NEXT now(); END $$", "PS016"),
         ("CREATE FUNCTION hotmesh_dba.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
