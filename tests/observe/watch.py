@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from psycopg.rows import class_row
 
-from tests.deploy.observe import run
+from tests.deploy.observe import one, run, wait_until
 from tests.support.server import Connection
 
 EVERYTHING = (
@@ -91,7 +91,14 @@ def typed(conn: Connection, found: Finding) -> None:
 
 
 def flush_statistics(conn: Connection) -> None:
-    """Let other sessions see this one's counters at once."""
+    """Let other sessions see this one's counters."""
     if conn.info.server_version >= 150000:
         run(conn, "SELECT pg_stat_force_next_flush()")
-    run(conn, "SELECT 1")
+        run(conn, "SELECT 1")
+        return
+    # PostgreSQL 14: a session sends them twice a second, to a process that writes them to a file.
+    unsent = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) > 0 FROM pg_stat_xact_all_tables"
+    wait_until("counters sent", lambda: not one(conn, unsent))
+    sent = one(conn, "SELECT clock_timestamp()")
+    written = "SELECT pg_stat_get_snapshot_timestamp() > %s"
+    wait_until("counters written", lambda: one(conn, written, sent))

