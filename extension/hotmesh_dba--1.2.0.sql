@@ -340,6 +340,7 @@ CREATE TYPE hotmesh_dba._due AS (
     runs      int,          -- begun, or failed before they could
     failed    int,
     postponed int,          -- for want of time
+    busy      int,          -- whose app another run, or somebody's lock, held
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
@@ -3863,6 +3864,27 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L%s)', app, policy_name, CASE WHEN force THEN ', force => true' ELSE '' END) $$;
 
+-- The statement that counts what one would take: all that preview does not take for granted. NULL where there is none.
+CREATE FUNCTION hotmesh_dba._preview_policy_call(policy hotmesh_dba.policy) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT * FROM hotmesh_dba.preview(%s)', concat_ws(', ',
+        quote_literal(policy.app),
+        'retention => ' || quote_literal(policy.retention::text),
+        CASE WHEN NOT policy.prune_jobs THEN 'prune_jobs => false' END,
+        CASE WHEN policy.strip_attributes THEN 'strip_attributes => true' END,
+        'entity_list => ' || quote_literal(policy.entity_list::text),
+        CASE WHEN policy.prune_transient THEN 'prune_transient => true' END,
+        CASE WHEN policy.keep_hmark THEN 'keep_hmark => true' END,
+        CASE WHEN NOT policy.prune_engine_streams THEN 'prune_engine_streams => false' END,
+        CASE WHEN NOT policy.prune_worker_streams THEN 'prune_worker_streams => false' END,
+        'engine_streams_retention => ' || quote_literal(nullif(policy.engine_streams_retention::text, policy.retention::text)),
+        'worker_streams_retention => ' || quote_literal(nullif(policy.worker_streams_retention::text, policy.retention::text)),
+        CASE WHEN NOT policy.prune_signals THEN 'prune_signals => false' END))
+    WHERE policy.app IS NOT NULL
+$$;
+
 CREATE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -4219,8 +4241,10 @@ BEGIN
         RAISE EXCEPTION '% of % rows of % are due', v_due, v_due + v_stay, relation
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
-                  HINT = (SELECT format('If all of them may go: %s;', hotmesh_dba._run_policy_call(r.app, r.policy, force => true))
-                          FROM hotmesh_dba.run r WHERE r.id = (run).id);
+                  HINT = (SELECT concat_ws(' ', 'Look at what would go: ' || hotmesh_dba._preview_policy_call(p) || ';',
+                                           'If all of it may go: ' || hotmesh_dba._run_policy_call(r.app, r.policy, force => true) || ';')
+                          FROM hotmesh_dba.run r LEFT JOIN hotmesh_dba.policy p ON p.app = r.app AND p.name = r.policy
+                          WHERE r.id = (run).id);
     END IF;
 END
 $$;
@@ -4399,6 +4423,7 @@ BEGIN
     v_due.runs := 0;
     v_due.failed := 0;
     v_due.postponed := 0;
+    v_due.busy := 0;
     v_due.failures := '{}';
     v_due.ended := false;
     RETURN v_due;
@@ -4467,7 +4492,10 @@ BEGIN
     RETURN due;
 EXCEPTION
     WHEN lock_not_available THEN
-        RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', (due).name, (due).app, SQLERRM
+            USING ERRCODE = SQLSTATE, DETAIL = v_detail, HINT = v_hint;
+        due.busy := (due).busy + 1;
         RETURN due;
     WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
@@ -4529,7 +4557,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (due).postponed > 0 THEN
-        RAISE NOTICE '% policies are left for the next call: max_runtime', (due).postponed;
+        RAISE WARNING '% policies are left for the next call: max_runtime', (due).postponed
+            USING HINT = 'They are the first then; or give it more time: max_runtime => ''1 hour''.';
     END IF;
     IF (due).failed > 0 THEN
         RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
@@ -4541,9 +4570,11 @@ END
 $$;
 
 CREATE PROCEDURE hotmesh_dba.run_due(
-    max_runtime  interval DEFAULT NULL,
-    INOUT runs   int      DEFAULT NULL,
-    INOUT failed int      DEFAULT NULL)
+    max_runtime     interval DEFAULT NULL,
+    INOUT runs      int      DEFAULT NULL,
+    INOUT failed    int      DEFAULT NULL,
+    INOUT busy      int      DEFAULT NULL,
+    INOUT postponed int      DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -4566,15 +4597,17 @@ BEGIN
     COMMIT;
     runs := v_due.runs;
     failed := v_due.failed;
+    busy := v_due.busy;
+    postponed := v_due.postponed;
     PERFORM hotmesh_dba._report_round(v_due);
 END
 $$;
 
-COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int) IS
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int, int, int) IS
 'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
 max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
-runs, failed: leave them out; they return how many runs there were, and how many of them failed.
-One that fails does not stop the others, and waits for its next turn; one whose app is being pruned is skipped, with a NOTICE. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
+runs, failed, busy, postponed: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time.
+One that fails does not stop the others, and waits for its next turn. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';
 
 -- sql/policies/cron.sql
@@ -6232,7 +6265,8 @@ AS $$
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
                 WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
-                THEN hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
+                THEN (SELECT hotmesh_dba._preview_policy_call(p) || E';\n' FROM hotmesh_dba._policies_of(app_schema) p WHERE p.name = l.policy)
+                     || hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
                 ELSE hotmesh_dba._run_policy_call(app_schema, l.policy) || ';' END
     FROM last l
     WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'

@@ -12,7 +12,7 @@ import psycopg
 from hotmesh_dba import batched, calls, installed, observing, records
 from hotmesh_dba import policies as policy
 from hotmesh_dba.aio_workers import AsyncCrew, in_autocommit
-from hotmesh_dba.batched import Batched
+from hotmesh_dba.batched import Batched, Result
 from hotmesh_dba.connecting import (
     check_alone,
     check_idle,
@@ -24,7 +24,6 @@ from hotmesh_dba.connecting import (
 )
 from hotmesh_dba.driving import drive_async
 from hotmesh_dba.errors import translating
-from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
 from hotmesh_dba.steps import Steps
 
@@ -55,13 +54,13 @@ def _method(
 
 
 def _batched_method(
-    call: Callable[P, Batched],
-) -> Callable[Concatenate[AsyncDBA, P], Coroutine[Any, Any, RunResult]]:
+    call: Callable[P, Batched[Result]],
+) -> Callable[Concatenate[AsyncDBA, P], Coroutine[Any, Any, Result]]:
     @wraps(call)
-    async def method(self: AsyncDBA, /, *args: P.args, **kwargs: P.kwargs) -> RunResult:
+    async def method(self: AsyncDBA, /, *args: P.args, **kwargs: P.kwargs) -> Result:
         return await self._run_batched(call(*args, **kwargs))
 
-    return as_method(method, call, "RunResult")
+    return as_method(method, call)
 
 
 def _alone_method(
@@ -132,7 +131,7 @@ class AsyncDBA:
                     async with in_autocommit(conn):
                         return await drive_async(conn, query, steps)
 
-    async def _run_batched(self, run: Batched) -> RunResult:
+    async def _run_batched(self, run: Batched[Result]) -> Result:
         if isinstance(self._database, psycopg.AsyncConnection):
             check_alone(len(run.shares))
         with translating():

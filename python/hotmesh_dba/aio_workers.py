@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from hotmesh_dba.batched import INTERVAL, Batched
+from hotmesh_dba.batched import INTERVAL, Batched, Result
 from hotmesh_dba.connecting import check_idle, heard, logger
 from hotmesh_dba.driving import drive_async
 from hotmesh_dba.errors import ConnectionFailed, HotMeshDBAError, translating
@@ -25,17 +25,17 @@ Lend = Callable[[], AbstractAsyncContextManager[Connection]]
 LendOrNot = Callable[[], AbstractAsyncContextManager[Connection | None]]
 
 
-class AsyncCrew:
+class AsyncCrew(Generic[Result]):
     """The workers of one run, and their connections."""
 
-    def __init__(self, batched: Batched, lend: Lend, lend_another: LendOrNot) -> None:
+    def __init__(self, batched: Batched[Result], lend: Lend, lend_another: LendOrNot) -> None:
         self._batched = batched
         self._lend = lend
         self._lend_another = lend_another
         self._conns: list[Connection] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def run(self) -> RunResult:
+    async def run(self) -> Result:
         """Run to the end, or to the first error, cancellation, or error of the callback."""
         async with AsyncExitStack() as stack:
             for _ in self._batched.shares:
@@ -102,14 +102,14 @@ class AsyncCrew:
         for task in self._tasks:
             _looked_at(task)
 
-    async def _result(self) -> RunResult:
-        result = await self._look() or self._batched.nothing
+    async def _result(self) -> Result:
+        result = await self._look()
         if result is None:
             raise HotMeshDBAError("the run is over, but its record cannot be seen")
         await self._tell(result)
         return result
 
-    async def _wind_up(self) -> RunResult | None:
+    async def _wind_up(self) -> Result | None:
         """Return what was done so far, as far as it can be known."""
         result = None
         try:
@@ -119,7 +119,7 @@ class AsyncCrew:
             logger.warning("the end of a failed run could not be told", exc_info=True)
         return result
 
-    async def _look(self) -> RunResult | None:
+    async def _look(self) -> Result | None:
         """Read the records on any connection that is left."""
         for conn in self._conns:
             with suppress(ConnectionFailed):

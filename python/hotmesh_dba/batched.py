@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hotmesh_dba.errors import Cancelled, ConnectionFailed, HotMeshDBAError, InvalidOption
 from hotmesh_dba.installed import deploy_absent, install, require_version
@@ -13,18 +14,19 @@ from hotmesh_dba.models import Progress, Run, RunResult
 from hotmesh_dba.options import BATCHED_OPTIONS, BatchedOptions, arguments, spelled_out
 from hotmesh_dba.options import whole_number as whole
 from hotmesh_dba.records import SELECT, run_of, summed
-from hotmesh_dba.steps import Query, Steps
+from hotmesh_dba.steps import Query, Row, Steps
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Report = Callable[[Progress], object]
+Result = TypeVar("Result", bound=RunResult)
 
 INTERVAL = 0.5
 """Seconds between two calls of the progress callback."""
 
 
-class Batched:
+class Batched(ABC, Generic[Result]):
     """One CALL of a procedure that commits: what it was given, and what becomes of it."""
 
     what = "prune_batched"
@@ -52,8 +54,6 @@ class Batched:
         self.newest = 0
         """The newest run before this one."""
         self.stopping = False
-        self.nothing: RunResult | None = None
-        """What it comes to where it succeeds without a record."""
         self._named = named
         self._values = values
 
@@ -79,13 +79,21 @@ class Batched:
             [self.app_id, self.app_id],
         )
 
-    def look(self) -> Steps[RunResult | None]:
-        """Return the sums of the runs as they are recorded now; None where there is no record."""
+    @abstractmethod
+    def total(self, runs: list[Run]) -> Result | None:
+        """Return what the runs add up to; None where nothing is known yet."""
+
+    def returned(self, share: Share, row: Row) -> None:
+        """Keep what a CALL has returned."""
+        share.run_id = row[0]
+
+    def look(self) -> Steps[Result | None]:
+        """Return the sums of the runs as they are recorded now; None where nothing is known."""
         found: list[Run] = []
         for share in self.shares:
             rows = yield share.record()
             found += [share.judged(run_of(row)) for row in rows]
-        return summed(found) if found else None
+        return self.total(found)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -101,7 +109,7 @@ class Batched:
 class Share:
     """What one worker does of a run, on a connection of its own."""
 
-    batched: Batched
+    batched: Batched[Any]
     worker: int
     pid: int | None = None
     """The server process, where the connection leads straight to it."""
@@ -124,8 +132,7 @@ class Share:
         except HotMeshDBAError as error:
             self.over = not isinstance(error, ConnectionFailed)
             raise
-        if self.batched.app_id is not None:
-            self.run_id = row[0]
+        self.batched.returned(self, row)
 
     def record(self) -> Query:
         """Ask for the run's row, or those of all apps; only a CALL that succeeds tells an id."""
@@ -148,7 +155,15 @@ class Share:
         return replace(run, state="interrupted") if self.over and run.state == "running" else run
 
 
-class _PruneBatched(Batched):
+class RunsOfOne(Batched[RunResult]):
+    """The runs of one app, a worker each."""
+
+    def total(self, runs: list[Run]) -> RunResult | None:
+        """Return the sums; None where there is no record."""
+        return summed(runs) if runs else None
+
+
+class _PruneBatched(RunsOfOne):
     def __init__(
         self,
         app_id: str,
@@ -178,7 +193,7 @@ def prune_batched(
     progress: Report | None = None,
     auto_deploy: bool = True,
     **options: Unpack[BatchedOptions],
-) -> Batched:
+) -> Batched[RunResult]:
     """Remove any amount of what HotMesh has finished with, in short transactions, with a record.
 
     Every batch is committed by itself, so it needs a connection without an open transaction; its

@@ -11,7 +11,7 @@ import psycopg
 
 from hotmesh_dba import batched, calls, installed, observing, records
 from hotmesh_dba import policies as policy
-from hotmesh_dba.batched import Batched
+from hotmesh_dba.batched import Batched, Result
 from hotmesh_dba.connecting import (
     check_alone,
     check_idle,
@@ -23,7 +23,6 @@ from hotmesh_dba.connecting import (
 )
 from hotmesh_dba.driving import drive
 from hotmesh_dba.errors import translating
-from hotmesh_dba.models import RunResult
 from hotmesh_dba.options import as_method
 from hotmesh_dba.steps import Steps
 from hotmesh_dba.workers import Crew, in_autocommit
@@ -53,13 +52,13 @@ def _method(call: Callable[P, Steps[R]]) -> Callable[Concatenate[DBA, P], R]:
 
 
 def _batched_method(
-    call: Callable[P, Batched],
-) -> Callable[Concatenate[DBA, P], RunResult]:
+    call: Callable[P, Batched[Result]],
+) -> Callable[Concatenate[DBA, P], Result]:
     @wraps(call)
-    def method(self: DBA, /, *args: P.args, **kwargs: P.kwargs) -> RunResult:
+    def method(self: DBA, /, *args: P.args, **kwargs: P.kwargs) -> Result:
         return self._run_batched(call(*args, **kwargs))
 
-    return as_method(method, call, "RunResult")
+    return as_method(method, call)
 
 
 def _alone_method(
@@ -135,7 +134,7 @@ class DBA:
             with heard(conn), in_autocommit(conn):
                 return drive(conn, query, steps)
 
-    def _run_batched(self, run: Batched) -> RunResult:
+    def _run_batched(self, run: Batched[Result]) -> Result:
         if isinstance(self._database, psycopg.Connection):
             check_alone(len(run.shares))
         with translating():

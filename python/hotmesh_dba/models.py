@@ -135,8 +135,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunResult(PruneResult):
-    """What a `prune_batched` removed: the sums of its runs, one for each worker. Of `run_due` the
-    sums of the runs of all its policies.
+    """What a `prune_batched` removed: the sums of its runs, one for each worker.
 
     ``remaining`` counts rows of every kind that are left: 0 when completed, else an estimate.
     """
@@ -152,6 +151,21 @@ class RunResult(PruneResult):
     """Rows that could not be removed whatever was done; a warning named each."""
     runs: tuple[Run, ...]
     """The records, by worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueResult(RunResult):
+    """What a `run_due` removed: the sums of the runs of all its policies.
+
+    Where policies were left for the next call it is ``stopped``: ``locked`` where any was busy,
+    ``max_runtime`` where any was postponed.
+    """
+
+    busy: int | None
+    """How many were left because another run, or somebody's lock, held their app; a warning named
+    each. None on an error's ``result``: the server does not say."""
+    postponed: int | None
+    """How many were left for want of time, as ``max_runtime`` was over. None as above."""
 
 
 @dataclass(frozen=True, slots=True)

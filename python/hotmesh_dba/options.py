@@ -292,12 +292,11 @@ def spelled_out(known: Mapping[str, Sql] = OPTIONS) -> Callable[[F], F]:
     return show
 
 
-def as_method(method: F, call: Callable[..., Any], result: str | None = None) -> F:
+def as_method(method: F, call: Callable[..., Any]) -> F:
     """Show a method with the signature of its call, returning the result and not the steps."""
     signature = inspect.signature(call)
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    if result is None:
-        result = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
+    _, _, result = str(signature.return_annotation).removesuffix("]").partition("[")
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[own, *signature.parameters.values()], return_annotation=result
     )

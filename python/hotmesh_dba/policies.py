@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from hotmesh_dba.batched import Batched, Report
+from hotmesh_dba.batched import Batched, Report, RunsOfOne, Share
 from hotmesh_dba.installed import require_version
-from hotmesh_dba.models import Policy, Schedule, Scheduled
+from hotmesh_dba.models import DueResult, Policy, Run, RunResult, Schedule, Scheduled
 from hotmesh_dba.options import (
     POLICY_OPTIONS,
     PolicyOptions,
@@ -18,8 +18,8 @@ from hotmesh_dba.options import (
     text,
     window,
 )
-from hotmesh_dba.records import of_app, summed
-from hotmesh_dba.steps import Query, Steps
+from hotmesh_dba.records import of_app, of_round
+from hotmesh_dba.steps import Query, Row, Steps
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -103,24 +103,32 @@ def policies(app_id: str | None = None) -> Steps[list[Policy]]:
 # --- following them --------------------------------------------------------------------------
 
 
-class _RunPolicy(Batched):
+class _RunPolicy(RunsOfOne):
     what = "run_policy"
     version = SINCE
 
 
-class _RunDue(Batched):
+class _RunDue(Batched[DueResult]):
     what = "run_due"
     version = SINCE
 
     def __init__(self, max_runtime: Window | None, report: Report | None) -> None:
         super().__init__(None, "", [], 1, report)
         self._max_runtime = None if max_runtime is None else window("max_runtime", max_runtime)
-        self.nothing = summed([])
+        self._left: tuple[int, int] | None = None
 
     def call(self, worker: int) -> Query:  # noqa: ARG002 - there is one
         return Query(
             "CALL hotmesh_dba.run_due(max_runtime => %s::pg_catalog.interval)", [self._max_runtime]
         )
+
+    def returned(self, share: Share, row: Row) -> None:  # noqa: ARG002 - there is one
+        _runs, _failed, busy, postponed = row
+        self._left = busy, postponed
+
+    def total(self, runs: list[Run]) -> DueResult | None:
+        over = self._left is not None  # then no runs are an answer too
+        return of_round(runs, *(self._left or (None, None))) if runs or over else None
 
 
 def run_policy(
@@ -130,7 +138,7 @@ def run_policy(
     force: bool = False,
     workers: int = 1,
     progress: Report | None = None,
-) -> Batched:
+) -> Batched[RunResult]:
     """Run `prune_batched` with the options of a policy.
 
     It needs a connection without an open transaction, and is stopped, reported on and recorded as
@@ -157,7 +165,9 @@ def run_policy(
     return _RunPolicy(app_id, named, values, workers, progress)
 
 
-def run_due(max_runtime: Window | None = None, *, progress: Report | None = None) -> Batched:
+def run_due(
+    max_runtime: Window | None = None, *, progress: Report | None = None
+) -> Batched[DueResult]:
     """Run every enabled policy of every app of yours whose ``every`` has passed, one by one.
 
     One that fails does not keep the others from running. It needs a connection without an open
@@ -165,7 +175,8 @@ def run_due(max_runtime: Window | None = None, *, progress: Report | None = None
 
     :param max_runtime: for all of them together: each gets its fair share. None: no limit.
     :param progress: called with a `Progress` of all runs so far, as `prune_batched` calls it.
-    :return: the sums and the records of all runs; no records where nothing was due.
+    :return: the sums and the records of all runs, and how many policies were left for the next
+        call: ``busy`` and ``postponed``. Nothing was due where there are no records and both are 0.
     :raises HotMeshDBAError: after all have run, the first error of those that failed, as the class
         that its cause has; ``result`` holds the records of all.
     :raises OpenTransaction, VersionMismatch, Cancelled, NotInstalled, InvalidOption, ReadOnly: as

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import timedelta
 
 from hotmesh_dba.installed import require_version
-from hotmesh_dba.models import ActiveRun, Progress, Run, RunResult, StepPace
+from hotmesh_dba.models import ActiveRun, DueResult, Progress, Run, RunResult, StepPace
 from hotmesh_dba.options import whole_number as whole
 from hotmesh_dba.steps import Query, Row, Steps
 
@@ -118,6 +118,16 @@ def summed(runs: list[Run]) -> RunResult:
         skipped=total("skipped"),
         runs=tuple(runs),
     )
+
+
+def of_round(runs: list[Run], busy: int | None, postponed: int | None) -> DueResult:
+    """Return what a round of policies adds up to; one that left any out has not completed."""
+    result = summed(runs)
+    left = ["locked"] * bool(busy) + ["max_runtime"] * bool(postponed)
+    sums = {field.name: getattr(result, field.name) for field in fields(RunResult)}
+    sums["state"] = min(result.state, "stopped" if left else result.state, key=_rank(_STATES))
+    sums["stop_reason"] = min(result.stop_reason, *left, None, key=_rank(_REASONS))
+    return DueResult(**sums, busy=busy, postponed=postponed)
 
 
 def _rank(known: tuple[object, ...]) -> Callable[[object], int]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from hotmesh_dba.batched import INTERVAL, Batched, Share
+from hotmesh_dba.batched import INTERVAL, Batched, Result, Share
 from hotmesh_dba.connecting import check_idle, heard, logger
 from hotmesh_dba.driving import drive
 from hotmesh_dba.errors import ConnectionFailed, HotMeshDBAError, translating
@@ -25,17 +25,17 @@ Lend = Callable[[], AbstractContextManager[Connection]]
 LendOrNot = Callable[[], AbstractContextManager[Connection | None]]
 
 
-class Crew:
+class Crew(Generic[Result]):
     """The workers of one run, and their connections."""
 
-    def __init__(self, batched: Batched, lend: Lend, lend_another: LendOrNot) -> None:
+    def __init__(self, batched: Batched[Result], lend: Lend, lend_another: LendOrNot) -> None:
         self._batched = batched
         self._lend = lend
         self._lend_another = lend_another
         self._conns: list[Connection] = []
         self._futures: list[Future[None]] = []
 
-    def run(self) -> RunResult:
+    def run(self) -> Result:
         """Run to the end, or to the first error, interrupt, or error of the callback."""
         with ExitStack() as stack:
             for _ in self._batched.shares:
@@ -97,14 +97,14 @@ class Crew:
             # Again then: one that came before the statement was lost.
             wait(self._futures, 1)
 
-    def _result(self) -> RunResult:
-        result = self._look() or self._batched.nothing
+    def _result(self) -> Result:
+        result = self._look()
         if result is None:
             raise HotMeshDBAError("the run is over, but its record cannot be seen")
         self._tell(result)
         return result
 
-    def _wind_up(self) -> RunResult | None:
+    def _wind_up(self) -> Result | None:
         """Return what was done so far, as far as it can be known."""
         result = None
         try:
@@ -114,7 +114,7 @@ class Crew:
             logger.warning("the end of a failed run could not be told", exc_info=True)
         return result
 
-    def _look(self) -> RunResult | None:
+    def _look(self) -> Result | None:
         """Read the records on any connection that is left."""
         for conn in self._conns:
             with suppress(ConnectionFailed):

@@ -6,6 +6,27 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT format('CALL hotmesh_dba.run_policy(%L, %L%s)', app, policy_name, CASE WHEN force THEN ', force => true' ELSE '' END) $$;
 
+-- The statement that counts what one would take: all that preview does not take for granted. NULL where there is none.
+CREATE OR REPLACE FUNCTION hotmesh_dba._preview_policy_call(policy hotmesh_dba.policy) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT * FROM hotmesh_dba.preview(%s)', concat_ws(', ',
+        quote_literal(policy.app),
+        'retention => ' || quote_literal(policy.retention::text),
+        CASE WHEN NOT policy.prune_jobs THEN 'prune_jobs => false' END,
+        CASE WHEN policy.strip_attributes THEN 'strip_attributes => true' END,
+        'entity_list => ' || quote_literal(policy.entity_list::text),
+        CASE WHEN policy.prune_transient THEN 'prune_transient => true' END,
+        CASE WHEN policy.keep_hmark THEN 'keep_hmark => true' END,
+        CASE WHEN NOT policy.prune_engine_streams THEN 'prune_engine_streams => false' END,
+        CASE WHEN NOT policy.prune_worker_streams THEN 'prune_worker_streams => false' END,
+        'engine_streams_retention => ' || quote_literal(nullif(policy.engine_streams_retention::text, policy.retention::text)),
+        'worker_streams_retention => ' || quote_literal(nullif(policy.worker_streams_retention::text, policy.retention::text)),
+        CASE WHEN NOT policy.prune_signals THEN 'prune_signals => false' END))
+    WHERE policy.app IS NOT NULL
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

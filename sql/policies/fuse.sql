@@ -39,8 +39,10 @@ BEGIN
         RAISE EXCEPTION '% of % rows of % are due', v_due, v_due + v_stay, relation
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
-                  HINT = (SELECT format('If all of them may go: %s;', hotmesh_dba._run_policy_call(r.app, r.policy, force => true))
-                          FROM hotmesh_dba.run r WHERE r.id = (run).id);
+                  HINT = (SELECT concat_ws(' ', 'Look at what would go: ' || hotmesh_dba._preview_policy_call(p) || ';',
+                                           'If all of it may go: ' || hotmesh_dba._run_policy_call(r.app, r.policy, force => true) || ';')
+                          FROM hotmesh_dba.run r LEFT JOIN hotmesh_dba.policy p ON p.app = r.app AND p.name = r.policy
+                          WHERE r.id = (run).id);
     END IF;
 END
 $$;

@@ -41,6 +41,7 @@ BEGIN
     v_due.runs := 0;
     v_due.failed := 0;
     v_due.postponed := 0;
+    v_due.busy := 0;
     v_due.failures := '{}';
     v_due.ended := false;
     RETURN v_due;
@@ -109,7 +110,10 @@ BEGIN
     RETURN due;
 EXCEPTION
     WHEN lock_not_available THEN
-        RAISE NOTICE 'policy "%" of app "%" is skipped: %', (due).name, (due).app, SQLERRM;
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', (due).name, (due).app, SQLERRM
+            USING ERRCODE = SQLSTATE, DETAIL = v_detail, HINT = v_hint;
+        due.busy := (due).busy + 1;
         RETURN due;
     WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
@@ -171,7 +175,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (due).postponed > 0 THEN
-        RAISE NOTICE '% policies are left for the next call: max_runtime', (due).postponed;
+        RAISE WARNING '% policies are left for the next call: max_runtime', (due).postponed
+            USING HINT = 'They are the first then; or give it more time: max_runtime => ''1 hour''.';
     END IF;
     IF (due).failed > 0 THEN
         RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
@@ -183,9 +188,11 @@ END
 $$;
 
 CREATE OR REPLACE PROCEDURE hotmesh_dba.run_due(
-    max_runtime  interval DEFAULT NULL,
-    INOUT runs   int      DEFAULT NULL,
-    INOUT failed int      DEFAULT NULL)
+    max_runtime     interval DEFAULT NULL,
+    INOUT runs      int      DEFAULT NULL,
+    INOUT failed    int      DEFAULT NULL,
+    INOUT busy      int      DEFAULT NULL,
+    INOUT postponed int      DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -208,13 +215,15 @@ BEGIN
     COMMIT;
     runs := v_due.runs;
     failed := v_due.failed;
+    busy := v_due.busy;
+    postponed := v_due.postponed;
     PERFORM hotmesh_dba._report_round(v_due);
 END
 $$;
 
-COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int) IS
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int, int, int) IS
 'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
 max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
-runs, failed: leave them out; they return how many runs there were, and how many of them failed.
-One that fails does not stop the others, and waits for its next turn; one whose app is being pruned is skipped, with a NOTICE. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
+runs, failed, busy, postponed: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time.
+One that fails does not stop the others, and waits for its next turn. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';

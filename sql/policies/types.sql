@@ -9,6 +9,7 @@ CREATE TYPE hotmesh_dba._due AS (
     runs      int,          -- begun, or failed before they could
     failed    int,
     postponed int,          -- for want of time
+    busy      int,          -- whose app another run, or somebody's lock, held
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean

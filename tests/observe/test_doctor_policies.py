@@ -162,6 +162,8 @@ def test_last_runs_that_the_fuse_stopped(conn: Connection) -> None:
         run(conn, "CALL hotmesh_dba.run_policy('myapp', 'p')")
     found = bad(conn, "last_runs")
     assert found.status == "problem"
+    assert found.hint is not None
+    assert found.hint.startswith("SELECT * FROM hotmesh_dba.preview("), "a look comes first"
     typed(conn, found)
     assert status(conn, "last_runs") == {"ok"}
 

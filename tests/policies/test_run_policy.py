@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Database, NewApp, NewDatabase
 from tests.deploy.observe import (
+    Refusal,
     background,
     deploy,
     one,
@@ -254,6 +256,11 @@ def old_app(conn: Connection, app: NewApp) -> None:
     deploy(conn, app("myapp", "mixture"))
 
 
+def hinted(refusal: Refusal) -> list[str]:
+    """The statements of a hint, in their order: a look comes before what deletes."""
+    return re.findall(r"(?:SELECT|CALL) [^;]*(?=;)", refusal.hint)
+
+
 @pytest.mark.usefixtures("old_app")
 @pytest.mark.parametrize("analyzed", [False, True])
 @pytest.mark.parametrize("name", TABLES)
@@ -270,7 +277,11 @@ def test_more_than_half_of_a_table_does_not_go(
     refusal = refused(conn, "55000", running())
     assert refusal.message == f"51 of 100 rows of myapp.{table} are due"
     assert "max_percent" in refusal.detail
-    assert "CALL hotmesh_dba.run_policy('myapp', 'nightly', force => true);" in refusal.hint
+    look, force = hinted(refusal)
+    assert force == "CALL hotmesh_dba.run_policy('myapp', 'nightly', force => true)"
+    (would_go,) = run(conn, look)
+    jobs, messages, *_, transient, _, signals, exact = would_go
+    assert (jobs + messages + transient + signals, exact) == (51, True)
     stopped = last(conn)
     assert (stopped.outcome, stopped.rows, stopped.batches) == (("failed", "max_percent"), 0, 0)
     assert (stopped.error_sqlstate, stopped.policy) == ("55000", "nightly")
@@ -281,6 +292,36 @@ def test_more_than_half_of_a_table_does_not_go(
     run(conn, refusal.hint[refusal.hint.index("CALL") :])
     assert (last(conn).outcome, last(conn).rows) == (("completed", None), 51)
     assert one(conn, f"SELECT count(*) FROM myapp.{table}") == 49
+
+
+@pytest.mark.usefixtures("old_app")
+def test_the_hint_looks_at_what_the_policy_would_take(conn: Connection) -> None:
+    """Whatever it says: what it looks at is what goes by force."""
+    add_work(conn, work=Work(live=0))
+    options = (
+        "entity_list => ARRAY['it''s', 'book'], prune_jobs => true, retention => '8 days'",
+        "prune_transient => true, retention => '1 mon -1 day', prune_signals => true",
+        "prune_engine_streams => true, engine_streams_retention => '29 days 12:00'",
+        "prune_streams => true, worker_streams_retention => '9 days', retention => '1 year'",
+    )
+    for each in options:
+        set_policy(conn, f"{each}, max_percent => 0.001")
+        look, force = hinted(refused(conn, "55000", running()))
+        (would_go,) = run(conn, look)
+        run(conn, force)
+        done = last(conn)
+        assert done.rows > 0
+        assert would_go == (
+            done.deleted_jobs,
+            done.deleted_engine_streams + done.deleted_worker_streams,
+            done.deleted_engine_streams,
+            done.deleted_worker_streams,
+            done.stripped_attributes,
+            done.deleted_transient,
+            done.marked_pruned,
+            done.deleted_signals,
+            True,
+        )
 
 
 @pytest.mark.usefixtures("old_app")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
+from hotmesh_dba import DBA, Cancelled
 from tests.support.server import Connection
 
 PATIENCE = 30.0
@@ -32,6 +37,21 @@ def backends(conn: Connection) -> list[int]:
     """The processes of the runs that say `running`."""
     query = "SELECT pid FROM hotmesh_dba.run WHERE state = 'running' ORDER BY worker"
     return [pid for (pid,) in conn.execute(query.encode())]
+
+
+@contextmanager
+def held(dba: DBA, conn: Connection, app_id: str) -> Iterator[None]:
+    """Another run holds the app meanwhile."""
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(dba.prune_batched, app_id, **HELD)
+        try:
+            begun(conn)
+            yield
+        finally:
+            for pid in backends(conn):
+                conn.execute("SELECT pg_cancel_backend(%s)", [pid])
+            with pytest.raises(Cancelled):
+                call.result(PATIENCE)
 
 
 def states(conn: Connection) -> list[tuple[Any, ...]]:

@@ -90,7 +90,7 @@ def test_policies(command: Command, filled: str) -> None:
     assert done.returncode in (0, 5)
     check(json.loads(done.stdout), SHAPES["doctor"])
     said(command, "policy", "run", filled, "p", "--dry-run", shape="prune --dry-run")
-    result = said(command, "run-due", shape="prune")
+    result = said(command, "run-due")
     assert result["runs"][0]["policy"] == "p"
     assert said(command, "policy", "run", filled, "p", shape="prune")["runs"]
     said(command, "runs")

@@ -15,7 +15,7 @@ from hotmesh_dba.options import POLICY_OPTIONS
 from tests.conftest import Connect, Database, NewApp, NewRole
 from tests.support.server import Connection
 
-from .running import states
+from .running import held, states
 from .test_batched import backlog, refuse_deletes
 from .test_client import count
 
@@ -116,14 +116,39 @@ def test_a_run_of_several_workers(dba: DBA, filled: str) -> None:
 def test_run_due(face: Any, conn: Connection, filled: str) -> None:
     nothing = face.run_due()
     assert (nothing.state, nothing.runs, nothing.jobs, nothing.remaining) == ("completed", (), 0, 0)
+    assert (nothing.busy, nothing.postponed) == (0, 0)
     face.set_policy(filled, "jobs", jobs=True, expire="7 days", max_percent=100, every="1 day")
     face.set_policy(filled, "signals", signals=True, max_percent=100, every=timedelta(hours=1))
     face.set_policy(filled, "never", streams=True, expire="7 days", max_percent=100)
+    late = face.run_due("0")
+    assert (late.runs, late.busy, late.postponed) == ((), 0, 2)
+    assert (late.state, late.stop_reason) == ("stopped", "max_runtime")
     result = face.run_due("1 hour")
     assert {run.policy for run in result.runs} == {"jobs", "signals"}
     assert (result.jobs, result.signals, result.streams, result.state) == (2, 1, 0, "completed")
     assert face.run_due().runs == ()
     assert count(conn, "engine_streams") == 1
+
+
+def test_one_whose_app_is_held(
+    face: Any,
+    dba: DBA,
+    conn: Connection,
+    caplog: pytest.LogCaptureFixture,
+    filled: str,
+    app: NewApp,
+) -> None:
+    every: dict[str, Any] = {"signals": True, "max_percent": 100, "every": "1 day"}
+    for name in (filled, app("zebra")):
+        dba.set_policy(name, "p", **every)
+    backlog(conn)
+    with held(dba, conn, filled):
+        result = face.run_due()
+    assert [run.app for run in result.runs] == ["zebra"]
+    assert (result.busy, result.postponed) == (1, 0)
+    assert (result.state, result.stop_reason) == ("stopped", "locked")
+    [warning] = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert 'policy "p" of app "myapp" is left for the next call: another run prunes' in warning
 
 
 def test_one_that_fails_does_not_stop_the_rest(dba: DBA, conn: Connection, filled: str) -> None:
@@ -136,6 +161,8 @@ def test_one_that_fails_does_not_stop_the_rest(dba: DBA, conn: Connection, fille
     assert result is not None
     assert {(run.policy, run.state) for run in result.runs} == {("a", "failed"), ("b", "completed")}
     assert (result.state, result.signals) == ("failed", 1)
+    assert isinstance(result, h.DueResult)
+    assert (result.busy, result.postponed) == (None, None), "an error tells no numbers"
 
 
 def test_the_fuse(face: Any, conn: Connection, filled: str) -> None:

@@ -6,15 +6,17 @@ import json
 
 import pytest
 
+from hotmesh_dba import DBA
 from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.options import POLICY_OPTIONS
 from tests.conftest import Connect, NewApp, NewRole
 from tests.support.server import Connection
 
 from .command import Command, Done, Terminal, plain
-from .running import states
+from .running import held, states
 from .test_batched import backlog
 from .test_client import count
+from .test_json import SHAPES, check
 
 ALL = ["--jobs", "--streams", "--signals", "--expire", "7 days", "--max-percent", "100"]
 
@@ -44,7 +46,8 @@ def test_a_life(command: Command, conn: Connection, filled: str) -> None:
         *("1", "nightly", "5"),
         "completed",
     )
-    assert command("run-due").stderr == "nothing is due\n"
+    none = command("run-due")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "nothing is due\n", "")
     assert "jobs\t0\n" in command("policy", "run", filled, "nightly").stdout
     assert [row["policy"] for row in cells(command("runs"))] == ["nightly", "nightly"]
     dropped = command("policy", "drop", filled, "nightly")
@@ -63,7 +66,7 @@ def test_every_option_is_an_option(command: Command) -> None:
 def test_disabled(command: Command, filled: str) -> None:
     policy = command.json("policy", "set", filled, "p", *ALL, "--every", "1 day", "--disabled")
     assert policy["enabled"] is False
-    assert command("run-due").stderr == "nothing is due\n"
+    assert command("run-due").stdout == "nothing is due\n"
     done = command("policy", "run", filled, "p")
     assert (done.returncode, done.stdout) == (1, "")
     assert "is disabled (55000)" in done.stderr
@@ -163,6 +166,38 @@ def test_run_due_where_one_fails(command: Command, conn: Connection, filled: str
         ("b", "completed"),
     }
     assert '"level": "error"' in done.stderr
+
+
+def test_run_due_where_time_is_over(command: Command, conn: Connection, filled: str) -> None:
+    """It is no success, and nothing is due says something else."""
+    command("policy", "set", filled, "p", *ALL, "--every", "1 day")
+    done = command("run-due", "--max-runtime", "0")
+    assert (done.returncode, done.stdout) == (3, "nothing was run: 1 postponed\n")
+    assert "warning: 1 policies are left for the next call: max_runtime" in done.stderr
+    assert states(conn) == []
+    done = command("run-due", "--max-runtime", "0", "--json")
+    assert done.returncode == 3
+    result = json.loads(done.stdout)
+    check(result, SHAPES["run-due"])
+    assert (result["busy"], result["postponed"], result["runs"]) == (0, 1, [])
+    assert command("run-due").returncode == 0
+
+
+def test_run_due_where_another_run_holds_the_app(
+    command: Command, dba: DBA, conn: Connection, app: NewApp, filled: str
+) -> None:
+    command("policy", "set", filled, "p", *ALL, "--every", "1 day")
+    backlog(conn)
+    with held(dba, conn, filled):
+        done = command("run-due")
+        assert (done.returncode, done.stdout) == (4, "nothing was run: 1 busy\n")
+        assert 'policy "p" of app "myapp" is left for the next call: another run' in done.stderr
+        command("policy", "set", app("zebra"), "p", *ALL, "--every", "1 day")
+        done = command("run-due")
+        assert done.returncode == 4
+        assert [(row["app"], row["state"]) for row in cells(done)] == [("zebra", "completed")]
+        done = command("run-due", "--max-runtime", "0")
+        assert done.returncode == 3, "none was tried"
 
 
 POLICY = ["policy", "set", "p", "--signals", "--max-percent", "100"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from hotmesh_dba import DBA, Policy, Preview, RunResult, Scheduled
+from hotmesh_dba import DBA, DueResult, Policy, Preview, Scheduled
 from hotmesh_dba.cli.arguments import (
     AllApps,
     AppId,
@@ -22,7 +22,7 @@ from hotmesh_dba.cli.arguments import (
 )
 from hotmesh_dba.cli.asking import BOUND, ask_plainly, somebody_there
 from hotmesh_dba.cli.each import Outcome, each, one_or_all, with_name
-from hotmesh_dba.cli.ending import DONE, reporting
+from hotmesh_dba.cli.ending import DONE, LEFT, LOCKED, reporting, worst
 from hotmesh_dba.cli.output import Record, note, show_json, show_table, to_person
 from hotmesh_dba.cli.running import (
     DryRun,
@@ -235,9 +235,15 @@ def run_due(
             record["vacuumed"] = vacuum_each(dba, result)
     if as_json:
         show_json(record)
-    code = code_of_result(result, strict)
+    code = _code_of_round(result, strict)
     if code:
         raise typer.Exit(code)
+
+
+def _code_of_round(result: DueResult, strict: bool) -> int:
+    """Return the exit code of a round that did not fail; what had no turn is no success."""
+    busy = LOCKED if result.busy else DONE
+    return worst([busy, LEFT if result.postponed else DONE, code_of_result(result, strict)])
 
 
 def _ask_due(dba: DBA) -> None:
@@ -247,7 +253,7 @@ def _ask_due(dba: DBA) -> None:
         ask_plainly("Run those of them whose time has come?")
 
 
-def _show_due(result: RunResult, as_json: bool) -> None:
+def _show_due(result: DueResult, as_json: bool) -> None:
     if as_json:
         return
     records: list[Record] = [
@@ -264,7 +270,14 @@ def _show_due(result: RunResult, as_json: bool) -> None:
     ]
     show_table(records, ("run", "app", "policy", "rows", "left", "state", "reason"))
     if not records:
-        note("nothing is due")
+        print(_nothing_ran(result))
+
+
+def _nothing_ran(result: DueResult) -> str:
+    """Return why there is no run to show; which policies were busy, a warning has said."""
+    left = {"busy": result.busy, "postponed": result.postponed}
+    words = [f"{count} {why}" for why, count in left.items() if count]
+    return f"nothing was run: {', '.join(words)}" if words else "nothing is due"
 
 
 # --- pg_cron ---------------------------------------------------------------------------------

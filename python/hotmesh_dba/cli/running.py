@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Annotated, Optional
+from typing import Annotated, Optional, TypeVar
 
 import typer
 
-from hotmesh_dba import DBA, HotMeshDBAError, Preview, Progress, PruneResult, RunResult
+from hotmesh_dba import DBA, HotMeshDBAError, Preview, PruneResult, RunResult
 from hotmesh_dba.cli.asking import ask, somebody_there
 from hotmesh_dba.cli.each import Outcome
 from hotmesh_dba.cli.ending import DONE, LEFT
-from hotmesh_dba.cli.live import live
+from hotmesh_dba.cli.live import Callback, live
 from hotmesh_dba.cli.output import Record, duration, note, show_json, show_table
 from hotmesh_dba.models import Counts
 from hotmesh_dba.records import summed
@@ -67,7 +67,8 @@ class Settings:
     every: float = 10
 
 
-Run = Callable[[Callable[[Progress], None] | None], RunResult]
+Run = Callable[[Callback | None], RunResult]
+Result = TypeVar("Result", bound=RunResult)
 
 
 def dry(settings: Settings, preview: Preview) -> Outcome:
@@ -93,7 +94,7 @@ def follow(dba: DBA, app_id: str, title: str, settings: Settings, run: Run) -> O
     return record, code_of_result(result, settings.strict)
 
 
-def live_result(title: str, settings: Settings, run: Run) -> RunResult:
+def live_result(title: str, settings: Settings, run: Callable[[Callback | None], Result]) -> Result:
     """Run with a bar; show what had been done where it failed."""
     with shown_anyway(settings), live(title, settings.every) as callback:
         return run(callback)

@@ -100,7 +100,8 @@ AS $$
                                ELSE format('left %s rows that others had locked', l.remaining) END),
            CASE WHEN l.policy IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', l.id)
                 WHEN l.stop_reason = 'max_percent'      -- its fuse: whether that was meant, its owner knows
-                THEN hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
+                THEN (SELECT hotmesh_dba._preview_policy_call(p) || E';\n' FROM hotmesh_dba._policies_of(app_schema) p WHERE p.name = l.policy)
+                     || hotmesh_dba._run_policy_call(app_schema, l.policy, force => true) || ';'
                 ELSE hotmesh_dba._run_policy_call(app_schema, l.policy) || ';' END
     FROM last l
     WHERE l.outcome IN ('failed', 'interrupted') OR l.outcome = 'stopped' AND l.stop_reason = 'locked'
