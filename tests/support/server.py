@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -56,6 +56,7 @@ class PrivateServer:
         settings: more lines for postgresql.conf, as name and value.
         fsync: off by default, because nothing here outlives the process.
         in_memory: whether to keep the data in memory, where there is enough of that.
+        initdb: more options for initdb.
         extension: whether to `make install` the checkout's extension into it.
         checkout: the checkout to install from.
 
@@ -70,12 +71,14 @@ class PrivateServer:
         settings: Settings | None = None,
         fsync: bool = False,
         in_memory: bool = False,
+        initdb: Sequence[str] = (),
         extension: bool = True,
         checkout: Path = CHECKOUT,
     ) -> None:
         self._pg_config = Path(pg_config) if pg_config else None
         self._settings = {**STOCK_SETTINGS, "fsync": fsync, **(settings or {})}
         self._in_memory = in_memory
+        self._initdb = [*INITDB, *initdb]
         self._extension = extension
         self._checkout = checkout
         self._root: Path | None = None
@@ -109,7 +112,7 @@ class PrivateServer:
                 install_extension(self._installation, self._checkout)
             self._node = self._new_node("primary")
             self._node.init(
-                initdb_params=INITDB,
+                initdb_params=self._initdb,
                 unix_sockets=False,
                 allow_streaming=False,
                 log_statement="none",
