@@ -31,7 +31,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test bench bench-quick docs lint dist
+.PHONY: all install build check-built demo test coverage bench bench-quick docs lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -48,6 +48,20 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist loadscope $(TESTARGS)
+
+# Which lines of Python and which statements of SQL the suite executes: half an hour, on a server
+# that has plpgsql_check. Prints what it does not; --write puts it into docs/reliability.md.
+COVERAGE     = $(CURDIR)/build/coverage
+coverage: export COVERAGE_FILE = $(COVERAGE)/python
+
+coverage: .venv/.dev check-built
+	rm -rf $(COVERAGE)
+	mkdir -p $(COVERAGE)
+	HOTMESH_DBA_PROFILE=$(COVERAGE) $(TEST_SERVER) $(BIN)/python -m coverage run \
+	    -m pytest -n $(TESTWORKERS) --dist loadscope $(TESTARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage json --quiet -o $(COVERAGE)/python.json
+	$(TEST_SERVER) $(BIN)/python -m tools.covered $(COVERAGE)
 
 # Half an hour, on a machine that does nothing else; the report is committed.
 bench: .venv/.dev check-built

@@ -55,6 +55,12 @@ def embedded_pg_config() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "pginstall" / "bin" / "pg_config"
 
 
+def offers(pg_config: Path, extension: str) -> bool:
+    """Whether CREATE EXTENSION finds it on that server."""
+    share = Path(_pg_config_facts(pg_config)["SHAREDIR"])
+    return (share / "extension" / f"{extension}.control").exists()
+
+
 def server_user() -> pwd.struct_passwd | None:
     """The user that a server started by root runs as; None for everybody but root.
 

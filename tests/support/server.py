@@ -37,6 +37,7 @@ from .installation import (
     world_reachable,
 )
 from .memory import memory_dir
+from .profile import keep, keep_all, profiled
 
 HOST = "127.0.0.1"
 INITDB = ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "-U", "postgres"]
@@ -107,6 +108,7 @@ class PrivateServer:
         self._data = self._new_data_dir()
         try:
             pg_config = self._pg_config or embedded_pg_config()
+            settings = profiled(self._settings, pg_config)
             self._installation = install_private(pg_config, self._root)
             if self._extension:
                 install_extension(self._installation, self._checkout)
@@ -117,7 +119,7 @@ class PrivateServer:
                 allow_streaming=False,
                 log_statement="none",
             )
-            self._node.append_conf(**self._settings)
+            self._node.append_conf(**settings)
             self._node.start()
         except BaseException:
             self.stop()
@@ -126,6 +128,8 @@ class PrivateServer:
     def stop(self) -> None:
         """Stop the server and remove its directory; harmless when that is done already."""
         atexit.unregister(self.stop)
+        if self._node is not None:
+            keep_all(self)
         node, self._node = self._node, None
         directories = (self._data, self._root)
         self._data = self._root = None
@@ -232,6 +236,7 @@ class PrivateServer:
 
     def drop_database(self, name: str) -> None:
         """Drop a database together with its connections."""
+        keep(self, name)
         self._maintain(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         )
