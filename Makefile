@@ -7,6 +7,7 @@ DATA         = $(SCRIPT) $(filter-out $(SCRIPT),$(wildcard extension/$(EXTENSION
 PYTHON3     ?= python3
 BIN          = .venv/bin
 TESTARGS    ?=
+TORTUREARGS ?=
 # Most tests wait for a server or for each other: more of them at once than there are cores.
 TESTWORKERS ?= 3
 
@@ -31,7 +32,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test coverage bench bench-quick docs lint dist
+.PHONY: all install build check-built demo test coverage torture bench bench-quick docs lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -62,6 +63,10 @@ coverage: .venv/.dev check-built
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage json --quiet -o $(COVERAGE)/python.json
 	$(TEST_SERVER) $(BIN)/python -m tools.covered $(COVERAGE)
+
+# Ten minutes of faults under a busy app, by a seed: TORTUREARGS='--seed 7', and --help says more.
+torture: .venv/.dev check-built
+	$(TEST_SERVER) $(BIN)/python -m tests.torture $(TORTUREARGS)
 
 # Half an hour, on a machine that does nothing else; the report is committed.
 bench: .venv/.dev check-built

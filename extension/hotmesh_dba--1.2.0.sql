@@ -923,6 +923,9 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT hotmesh_dba._is_there(step.relation) THEN    -- nobody has a right to it, and none is missing: look again
+        RAISE lock_not_available USING MESSAGE = format('table %s has changed', step.relation);
+    END IF;
     PERFORM hotmesh_dba._check_privilege(step.relation, 'SELECT');
     PERFORM hotmesh_dba._check_row_security(step.relation);
     IF step.name = 'strip' THEN
@@ -1289,6 +1292,12 @@ AS $$
     ORDER BY p.number
 $$;
 
+-- Is there still such a table? Whatever the snapshot: what has_table_privilege says of one that was dropped is NULL.
+CREATE FUNCTION hotmesh_dba._is_there(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN has_table_privilege(relation, 'SELECT') IS NOT NULL; END $$;
+
 -- Still a part of that table? One that was detached since is no longer the app's: somebody keeps it.
 -- (pg_partition_ancestors knows what was committed last in any isolation; it knows only partitions.)
 CREATE FUNCTION hotmesh_dba._is_part_of(relation regclass, root regclass) RETURNS boolean
@@ -1296,8 +1305,10 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN relation = root
-        OR root IN (SELECT p FROM pg_partition_ancestors(relation) p)
+    IF relation = root THEN
+        RETURN hotmesh_dba._is_there(root);
+    END IF;
+    RETURN root IN (SELECT p FROM pg_partition_ancestors(relation) p)
         OR (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = root)
        AND relation IN (SELECT t FROM hotmesh_dba._tree(root) t);
 END
@@ -2322,10 +2333,10 @@ DECLARE
     v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
     v_pages   bigint;
 BEGIN
-    IF (lane).sweeps THEN
-        RETURN hotmesh_dba._delete_due(lane);
-    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+    IF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
         RETURN v_nothing;
+    ELSIF (lane).sweeps THEN
+        RETURN hotmesh_dba._delete_due(lane);
     END IF;
     PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
     IF (lane).careful THEN
@@ -2781,6 +2792,25 @@ BEGIN
 END
 $$;
 
+-- A run that does not find its record: its role has lost the right to see it, or somebody has ended it.
+CREATE FUNCTION hotmesh_dba._raise_unrecorded(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs regclass := hotmesh_dba._jobs((run).app);
+BEGIN
+    IF v_jobs IS NOT NULL AND NOT hotmesh_dba._may_prune((run).app) THEN
+        PERFORM hotmesh_dba._check_privilege(v_jobs, 'DELETE');
+    END IF;
+    RAISE EXCEPTION 'run % of app "%" was ended by somebody else', (run).id, (run).app
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'Its row in hotmesh_dba.run says that it is over, or is gone.',
+              HINT = format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', (run).id);
+END
+$$;
+
+-- In the batch's transaction: what cannot be recorded is not done.
 CREATE FUNCTION hotmesh_dba._record_batch(
     run hotmesh_dba._run, step_name text, outcome hotmesh_dba._outcome, elapsed interval) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -2803,6 +2833,9 @@ BEGIN
         cascaded_attributes = r.cascaded_attributes + outcome.cascaded,
         skipped = r.skipped + cardinality(outcome.skipped)
     WHERE r.id = (run).id;
+    IF NOT FOUND THEN
+        PERFORM hotmesh_dba._raise_unrecorded(run);
+    END IF;
 END
 $$;
 
@@ -2916,10 +2949,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(v_key, (run).worker);
     END IF;
     IF NOT EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.state = 'running') THEN
-        RAISE EXCEPTION 'run % of app "%" was ended by somebody else', (run).id, (run).app
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = 'Its row in hotmesh_dba.run says that it is over, or is gone.',
-                  HINT = format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', (run).id);
+        PERFORM hotmesh_dba._raise_unrecorded(run);
     END IF;
 END
 $$;
@@ -3667,10 +3697,10 @@ BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
     IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
         RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
-    ELSIF (run).max_percent IS NOT NULL THEN
-        RETURN hotmesh_dba._try_fuse(run);
     ELSIF (run).lanes IS NULL THEN
-        RETURN hotmesh_dba._plan_run(run);
+        -- Not (run).max_percent: a run that 1.1.0 began, and that goes on under an update, has no such field.
+        RETURN CASE WHEN to_jsonb(run) ->> 'max_percent' IS NOT NULL THEN hotmesh_dba._try_fuse(run)
+                    ELSE hotmesh_dba._plan_run(run) END;
     END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN

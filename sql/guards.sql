@@ -125,6 +125,9 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT hotmesh_dba._is_there(step.relation) THEN    -- nobody has a right to it, and none is missing: look again
+        RAISE lock_not_available USING MESSAGE = format('table %s has changed', step.relation);
+    END IF;
     PERFORM hotmesh_dba._check_privilege(step.relation, 'SELECT');
     PERFORM hotmesh_dba._check_row_security(step.relation);
     IF step.name = 'strip' THEN

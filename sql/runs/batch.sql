@@ -296,10 +296,10 @@ BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
     IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
         RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
-    ELSIF (run).max_percent IS NOT NULL THEN
-        RETURN hotmesh_dba._try_fuse(run);
     ELSIF (run).lanes IS NULL THEN
-        RETURN hotmesh_dba._plan_run(run);
+        -- Not (run).max_percent: a run that 1.1.0 began, and that goes on under an update, has no such field.
+        RETURN CASE WHEN to_jsonb(run) ->> 'max_percent' IS NOT NULL THEN hotmesh_dba._try_fuse(run)
+                    ELSE hotmesh_dba._plan_run(run) END;
     END IF;
     v_reason := hotmesh_dba._over_budget(run);
     IF (run).current > cardinality((run).lanes) THEN

@@ -52,10 +52,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(v_key, (run).worker);
     END IF;
     IF NOT EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.state = 'running') THEN
-        RAISE EXCEPTION 'run % of app "%" was ended by somebody else', (run).id, (run).app
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = 'Its row in hotmesh_dba.run says that it is over, or is gone.',
-                  HINT = format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', (run).id);
+        PERFORM hotmesh_dba._raise_unrecorded(run);
     END IF;
 END
 $$;

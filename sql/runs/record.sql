@@ -52,6 +52,25 @@ BEGIN
 END
 $$;
 
+-- A run that does not find its record: its role has lost the right to see it, or somebody has ended it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_unrecorded(run hotmesh_dba._run) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jobs regclass := hotmesh_dba._jobs((run).app);
+BEGIN
+    IF v_jobs IS NOT NULL AND NOT hotmesh_dba._may_prune((run).app) THEN
+        PERFORM hotmesh_dba._check_privilege(v_jobs, 'DELETE');
+    END IF;
+    RAISE EXCEPTION 'run % of app "%" was ended by somebody else', (run).id, (run).app
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = 'Its row in hotmesh_dba.run says that it is over, or is gone.',
+              HINT = format('SELECT * FROM hotmesh_dba.run WHERE id = %s;', (run).id);
+END
+$$;
+
+-- In the batch's transaction: what cannot be recorded is not done.
 CREATE OR REPLACE FUNCTION hotmesh_dba._record_batch(
     run hotmesh_dba._run, step_name text, outcome hotmesh_dba._outcome, elapsed interval) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -74,6 +93,9 @@ BEGIN
         cascaded_attributes = r.cascaded_attributes + outcome.cascaded,
         skipped = r.skipped + cardinality(outcome.skipped)
     WHERE r.id = (run).id;
+    IF NOT FOUND THEN
+        PERFORM hotmesh_dba._raise_unrecorded(run);
+    END IF;
 END
 $$;
 

@@ -150,6 +150,12 @@ AS $$
     ORDER BY p.number
 $$;
 
+-- Is there still such a table? Whatever the snapshot: what has_table_privilege says of one that was dropped is NULL.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_there(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN has_table_privilege(relation, 'SELECT') IS NOT NULL; END $$;
+
 -- Still a part of that table? One that was detached since is no longer the app's: somebody keeps it.
 -- (pg_partition_ancestors knows what was committed last in any isolation; it knows only partitions.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_part_of(relation regclass, root regclass) RETURNS boolean
@@ -157,8 +163,10 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN relation = root
-        OR root IN (SELECT p FROM pg_partition_ancestors(relation) p)
+    IF relation = root THEN
+        RETURN hotmesh_dba._is_there(root);
+    END IF;
+    RETURN root IN (SELECT p FROM pg_partition_ancestors(relation) p)
         OR (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = root)
        AND relation IN (SELECT t FROM hotmesh_dba._tree(root) t);
 END

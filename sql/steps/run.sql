@@ -24,10 +24,10 @@ DECLARE
     v_nothing hotmesh_dba._outcome := (0, 0, 0, '{}'::text[], true, lane);
     v_pages   bigint;
 BEGIN
-    IF (lane).sweeps THEN
-        RETURN hotmesh_dba._delete_due(lane);
-    ELSIF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
+    IF NOT hotmesh_dba._is_part_of((lane).relation, ((lane).step).relation) THEN
         RETURN v_nothing;
+    ELSIF (lane).sweeps THEN
+        RETURN hotmesh_dba._delete_due(lane);
     END IF;
     PERFORM hotmesh_dba._check_step_privileges((lane).step, true);
     IF (lane).careful THEN

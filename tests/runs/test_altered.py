@@ -336,6 +336,21 @@ def test_a_right_on_the_table_goes(conn: Connection, connect: Connect, pruner: s
     assert_true_to(before, conn)
 
 
+def test_the_right_to_the_jobs_goes(conn: Connection, connect: Connect, pruner: str) -> None:
+    """With it goes the sight of the run's own record: a batch that cannot be recorded is undone."""
+    admin, caller, before = connect(), connect(pruner), rows(conn)
+    leaf = last_leaf(conn, "engine_streams")
+    with (
+        running(caller, "batch_size => 3", SLOWLY, options=ENGINE) as task,
+        altered(conn, admin, caller, leaf, f"REVOKE DELETE ON myapp.jobs FROM {pruner}"),
+    ):
+        pass
+    refusal = said(task.exception())
+    assert_true_to(before, conn)
+    assert refusal.sqlstate == "42501"
+    assert refusal.hint == f"GRANT DELETE ON myapp.jobs TO {pruner};"
+
+
 @pytest.mark.parametrize("action", ["TRIGGER", "RULE"])
 def test_somebody_begins_to_watch_the_table(
     conn: Connection, connect: Connect, work: Work, action: str

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Connect, NewRole
 from tests.deploy.observe import (
     PATIENCE,
+    background,
     pid,
     refused,
     run,
@@ -15,6 +16,7 @@ from tests.deploy.observe import (
 )
 from tests.runs.test_record import PRUNER
 from tests.runs.work import (
+    OPTIONS,
     Work,
     call,
     due,
@@ -60,6 +62,26 @@ def test_a_table_that_is_dropped(
     assert (ended.outcome, ended.remaining) == (("completed", None), 0)
     lost = {"signal_registry": work.signals}.get(gone, work.worker)
     assert work.rows - lost <= ended.rows < work.rows
+    assert due(conn) == 0
+
+
+@pytest.mark.parametrize("gone", ["engine_streams", "signal_registry"])
+@pytest.mark.parametrize("way", ["", "keys"])
+def test_a_table_that_is_dropped_under_prune(
+    conn: Connection, connect: Connect, work: Work, gone: str, way: str
+) -> None:
+    """In one transaction too it is a step with nothing to do, and no right to it is missing."""
+    holder, caller = connect(), patient(connect())
+    run(caller, f"SET hotmesh_dba.way = '{way}'")
+    hold_attribute(holder)
+    with background(caller, f"SELECT * FROM hotmesh_dba.prune('myapp', {OPTIONS})") as task:
+        wait_blocked(conn, pid(caller), pid(holder))
+        run(conn, f"DROP TABLE myapp.{gone}")
+        run(holder, "ROLLBACK")
+        (counts,) = task.result()
+    lost = {"signal_registry": work.signals}.get(gone, work.engine)
+    # The messages' sum is a column of its own; attributes are not rows of the work.
+    assert sum(counts) - counts[1] - counts[4] == work.rows - lost
     assert due(conn) == 0
 
 
