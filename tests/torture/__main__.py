@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import time
 
@@ -31,6 +32,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     given = arguments()
     forget_callers_variables()
+    # So that the server is stopped and the disk unmounted, however it ends.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**31)
     kinds = given.faults.split(",") if given.faults else list(KINDS)
     unknown = sorted(set(kinds) - set(KINDS))
@@ -43,7 +46,7 @@ def main() -> int:
         if given.bug:
             plant(server, given.bug)
         with small_disk(server) as disk:
-            campaign = Campaign(World(server, disk), seed, kinds)
+            campaign = Campaign(World(server, disk), seed, kinds, short=given.short)
             score = campaign.fight(seconds, hits)
     print(table(score, seed, time.monotonic() - began))
     return 1 if score.violations else 0

@@ -64,7 +64,7 @@ class Fault:
     writers_see: ClassVar[frozenset[str]] = frozenset()
     pruners_see: ClassVar[frozenset[str]] = frozenset()
     fresh: ClassVar[bool] = False
-    strikes: ClassVar[int] = 3
+    strikes: int = 3
 
     def __init__(self, world: World, dice: random.Random):
         self.world = world

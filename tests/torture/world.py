@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.deploy.observe import run, wait_until
+from tests.deploy.observe import run, tables, wait_until
 from tests.runs.work import Work, add_work
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
@@ -82,12 +82,10 @@ class World:
     def grant(self) -> None:
         """All that the two pruning roles need."""
         with self.connect() as conn:
-            for role, tables in (
-                (PRUNER, f"ALL TABLES IN SCHEMA {APP}"),
-                (BY_KEY, ", ".join(f"{APP}.{table}" for table in TABLES)),
-            ):
+            by_name = ", ".join(f"{APP}.{table}" for table in tables(conn, APP))
+            for role, of_app in ((PRUNER, f"ALL TABLES IN SCHEMA {APP}"), (BY_KEY, by_name)):
                 run(conn, f"GRANT USAGE ON SCHEMA {APP} TO {role}")
-                run(conn, f"GRANT SELECT, DELETE ON {tables} TO {role}")
+                run(conn, f"GRANT SELECT, DELETE ON {of_app} TO {role}")
                 run(conn, f"GRANT UPDATE (pruned_at) ON {APP}.jobs TO {role}")
             for leaf in range(8):
                 run(conn, f"GRANT UPDATE (pruned_at) ON {APP}.jobs_part_{leaf} TO {PRUNER}")
@@ -121,9 +119,6 @@ class World:
     def start(self) -> None:
         """Start it again."""
         self.server.node.start()
-
-
-TABLES = ("jobs", "jobs_attributes", "engine_streams", "worker_streams", "signal_registry")
 
 
 @contextmanager

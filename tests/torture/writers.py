@@ -46,7 +46,7 @@ def is_lost(error: psycopg.Error) -> bool:
 def said(error: psycopg.Error) -> str:
     """An error in full: SQLSTATE, message, detail, and where it was raised."""
     diag = error.diag
-    where = " < ".join((diag.context or "").splitlines())
+    where = " < ".join((diag.context or "").splitlines()[:3])
     return f"{error.sqlstate} {diag.message_primary} ({diag.message_detail}) at {where}"
 
 
