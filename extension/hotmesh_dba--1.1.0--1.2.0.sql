@@ -18,6 +18,7 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE isolated boolean;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON TABLE hotmesh_dba.run IS
@@ -56,12 +57,13 @@ CREATE TABLE hotmesh_dba.policy (
     updated_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     app_oid                  oid         NOT NULL,
     origin                   text        NOT NULL,
-    PRIMARY KEY (app, name)
+    owner                    oid         NOT NULL,
+    PRIMARY KEY (origin, app_oid, name)
 );
 
 COMMENT ON TABLE hotmesh_dba.policy IS
 'What is removed from an app, and how often: made by set_policy, run by run_policy and run_due. You see the policies of apps whose owner you are a member of. Dumped and restored with the database.';
-COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema; where that was renamed, the name that it had when the policy was last used.';
 COMMENT ON COLUMN hotmesh_dba.policy.name IS 'Name of the policy: letters, digits, _, . and -; unique in its app.';
 COMMENT ON COLUMN hotmesh_dba.policy.retention IS 'Window of jobs and transient jobs, and of messages without one of their own; NULL where no step needs it.';
 COMMENT ON COLUMN hotmesh_dba.policy.prune_jobs IS 'Whether expired jobs go.';
@@ -91,7 +93,8 @@ COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
-COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid is true; in a restored copy the name counts.';
+COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid and owner are true; in a restored copy the names count.';
+COMMENT ON COLUMN hotmesh_dba.policy.owner IS 'The oid of the role that owned the app''s table jobs when the policy was set: of another owner''s app it removes nothing.';
 
 ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
@@ -99,16 +102,15 @@ SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
 
 -- A round of run_due, as the procedure carries it from policy to policy.
 CREATE TYPE hotmesh_dba._due AS (
-    apps      name[],       -- of the policies whose turn is still to come
-    names     text[],
+    waiting   hotmesh_dba.policy[],     -- those whose turn is still to come
+    policy    hotmesh_dba.policy,       -- the one at work
     ends_at   timestamptz,  -- max_runtime
-    app       name,         -- of the policy at work
-    name      text,
     run       hotmesh_dba._run,
     runs      int,          -- begun, or failed before they could
     failed    int,
     postponed int,          -- for want of time
     busy      int,          -- whose app another run, or somebody's lock, held
+    others    int,          -- left to their apps' owners
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
@@ -468,6 +470,48 @@ BEGIN
     PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
         format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
         hotmesh_dba._owner_hint(v_owner));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
+
+-- Is the caller a superuser, and the app not a superuser's? Its owner may have put code on its tables (an index on a function,
+-- a type of his own, a trigger), and whoever reads or changes them executes it with his own rights. So a superuser goes near
+-- them only where the app is named, or its owner is said to be trusted.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_roles me, pg_roles owner
+                   WHERE me.rolname = current_user AND me.rolsuper
+                     AND owner.oid = hotmesh_dba._owner(app) AND NOT owner.rolsuper)
+$$;
+
+-- An app's owner speaks for his own tables: one that somebody else has put beside them is not his to have pruned.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner oid := hotmesh_dba._owner(app_schema);
+    v_table pg_class;
+BEGIN
+    SELECT c.* INTO v_table
+    FROM unnest(steps) s
+    JOIN pg_class c ON c.oid IN (s.relation, s.attributes)
+    WHERE NOT pg_has_role(v_owner, c.relowner, 'USAGE')
+    ORDER BY s.ordinal
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'permission denied for table %', v_table.oid::regclass
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('It belongs to "%s", and app "%s" to "%s", who has no say in it. Nothing was changed.',
+                                  pg_get_userbyid(v_table.relowner), app_schema, pg_get_userbyid(v_owner)),
+                  HINT = format('ALTER TABLE %s OWNER TO %I;', v_table.oid::regclass, pg_get_userbyid(v_owner));
+    END IF;
 END
 $$;
 
@@ -3119,7 +3163,7 @@ BEGIN
     v_run.max_wal_rate := max_wal_rate;
     v_run.max_replica_lag := max_replica_lag;
     v_run.taken := 0;
-    v_run.resume_at := clock_timestamp();
+    v_run.resume_at := statement_timestamp();
     v_run.replay_lsn := pg_current_wal_insert_lsn();
     v_run.replay_since := clock_timestamp();
     v_run.failed_steps := '{}';
@@ -3420,6 +3464,9 @@ BEGIN
         (run).batch_time);
     run.current := 1;
     run.steps := NULL;
+    IF (run).ends_at > (run).resume_at THEN     -- not told to do nothing: however long the look took, there is time for a batch
+        run.ends_at := greatest((run).ends_at, clock_timestamp() + (run).batch_time);
+    END IF;
     UPDATE hotmesh_dba.run r
     SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest((run).lanes) l),
         expected_by_step = hotmesh_dba._expected_by_step((run).lanes), updated_at = clock_timestamp()
@@ -3452,13 +3499,33 @@ BEGIN
 END
 $$;
 
--- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone.
+-- Whatever no block of the run has caught: its record is gone, or somebody else holds its locks. It ends without a record
+-- where even that cannot be written.
+CREATE OR REPLACE FUNCTION hotmesh_dba._abandon_run(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
+AS $$
+BEGIN
+    RETURN hotmesh_dba._end_run(run, 'error');
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    run.ended := true;
+    run.stop_reason := 'error';
+    RETURN run;
+END
+$$;
+
+-- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone. (What a
+-- trigger says in its words is an error like any other.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._next(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_reason text;
+    v_reason  text;
+    v_detail  text;
+    v_hint    text;
+    v_context text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
     IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
@@ -3477,9 +3544,17 @@ BEGIN
         RETURN run;
     END IF;
     RETURN hotmesh_dba._try_batch(run);
-EXCEPTION WHEN query_canceled THEN
-    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
-    RETURN hotmesh_dba._end_run(run, 'cancelled');
+EXCEPTION
+    WHEN query_canceled THEN
+        GET STACKED DIAGNOSTICS v_context = PG_EXCEPTION_CONTEXT;
+        run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
+        RETURN hotmesh_dba._end_run(run, CASE WHEN split_part(v_context, chr(10), 1) LIKE '% RAISE' THEN 'error' ELSE 'cancelled' END);
+    WHEN OTHERS OR assert_failure THEN
+        IF (run).isolated IS NOT TRUE THEN
+            RAISE;
+        END IF;
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN hotmesh_dba._abandon_run(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint));
 END
 $$;
 
@@ -3648,7 +3723,8 @@ $$;
 DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
 CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
-    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
+    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
+                AND owner = hotmesh_dba._owner(app));
 
 -- sql/policies/find.sql
 
@@ -3681,6 +3757,41 @@ AS $$
     WHERE policy.app IS NOT NULL
 $$;
 
+-- A policy made that of an app as it is now: its schema, this database, its owner.
+CREATE OR REPLACE FUNCTION hotmesh_dba._bind_policy(policy hotmesh_dba.policy, app_schema name) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    policy.app := app_schema;
+    policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = app_schema);
+    policy.origin := hotmesh_dba._origin();
+    policy.owner := hotmesh_dba._owner(app_schema);
+    RETURN policy;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_outdated(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now hotmesh_dba.policy := hotmesh_dba._bind_policy(policy, hotmesh_dba._policy_app(policy));
+BEGIN
+    RETURN policy <> v_now AND (policy.origin <> v_now.origin OR policy.owner = v_now.owner);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._up_to_date(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN hotmesh_dba._is_outdated(policy) AND hotmesh_dba._policy_app(policy) IS NOT NULL
+                THEN hotmesh_dba._bind_policy(policy, hotmesh_dba._policy_app(policy)) ELSE policy END;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -3690,45 +3801,57 @@ DECLARE
 BEGIN
     INSERT INTO hotmesh_dba.policy AS p
     SELECT (_save_policy.policy).*
-    ON CONFLICT (app, name) DO UPDATE SET
+    ON CONFLICT (origin, app_oid, name) DO UPDATE SET
         (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
          prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
          batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
-         role, updated_at, app_oid, origin)
+         role, updated_at, app, owner)
         = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
               excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
               excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
               excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
               excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
-              excluded.note, excluded.role, excluded.updated_at, excluded.app_oid, excluded.origin)
+              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner)
     RETURNING p.* INTO v_saved;
     RETURN v_saved;
 END
 $$;
 
--- Policies whose app was renamed get its new name, and those of a restored database their new app.
+-- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
+-- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
+-- has locked waits for the next call, and nobody for it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_policy hotmesh_dba.policy;
-    v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+    v_found hotmesh_dba.policy;
+    v_now   hotmesh_dba.policy;
+    v_super boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    -- All of them are taken out before the first is put back: two apps may have swapped names.
-    FOR v_policy IN
-        DELETE FROM hotmesh_dba.policy p
-        WHERE (hotmesh_dba._policy_app(p) <> p.app OR p.origin <> hotmesh_dba._origin())
-          AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
-        RETURNING p.*
+    FOR v_found IN
+        SELECT p.* FROM hotmesh_dba.policy p
+        WHERE hotmesh_dba._is_outdated(p) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
+        FOR UPDATE SKIP LOCKED
     LOOP
-        v_policy.app := hotmesh_dba._policy_app(v_policy);
-        v_policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_policy.app);
-        v_policy.origin := hotmesh_dba._origin();
-        v_policy.role := CASE WHEN v_super THEN v_policy.role ELSE current_user END;
-        PERFORM hotmesh_dba._save_policy(v_policy);
+        v_now := hotmesh_dba._up_to_date(v_found);
+        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
+        v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
+        INSERT INTO hotmesh_dba.policy SELECT (v_now).* ON CONFLICT DO NOTHING;
     END LOOP;
+END
+$$;
+
+-- Of an app that is gone too, by the name that it had.
+CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN hotmesh_dba.app_schema(app_id);
+EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
+    RETURN app_id;
 END
 $$;
 
@@ -3743,7 +3866,7 @@ BEGIN
               HINT = (SELECT coalesce('Its policies: ' || string_agg(quote_literal(p.name), ', ' ORDER BY p.name) || '.',
                                       format('Set one: SELECT * FROM hotmesh_dba.set_policy(%L, ''nightly'', strip_attributes => true);',
                                              app_schema))
-                      FROM hotmesh_dba.policy p WHERE p.app = app_schema);
+                      FROM hotmesh_dba.policy p WHERE hotmesh_dba._policy_app(p) = app_schema);
 END
 $$;
 
@@ -3761,6 +3884,20 @@ BEGIN
 END
 $$;
 
+-- Nor on one that was given to another owner, who said nothing of it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_other_owner(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'the app "%" has another owner since policy "%" was set', policy.app, policy.name
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('It belongs to "%s" now. Nothing was changed.', pg_get_userbyid(hotmesh_dba._owner(policy.app))),
+              HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
+                            policy.app, policy.name);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -3768,11 +3905,33 @@ AS $$
 BEGIN
     IF hotmesh_dba._policy_app(policy) IS DISTINCT FROM policy.app OR NOT hotmesh_dba._is_app(policy.app) THEN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
+    ELSIF policy.owner IS DISTINCT FROM hotmesh_dba._owner(policy.app) THEN
+        PERFORM hotmesh_dba._raise_other_owner(policy);
     END IF;
 END
 $$;
 
--- A policy, for whoever may run it.
+-- A policy by the name that its app has now. There may be others of an app that had it before: they are nobody's any more.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy(app_schema name, policy_name text) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+BEGIN
+    SELECT p.* INTO v_policy
+    FROM hotmesh_dba.policy p
+    WHERE p.name = policy_name AND hotmesh_dba._policy_app(p) = app_schema
+    ORDER BY p.updated_at DESC
+    LIMIT 1;
+    IF v_policy.app IS NOT NULL THEN
+        v_policy.app := app_schema;
+    END IF;
+    RETURN v_policy;
+END
+$$;
+
+-- The same, for whoever may run it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -3783,7 +3942,7 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_owner(v_app, doing);
     PERFORM hotmesh_dba._follow_renames();
-    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
+    v_policy := hotmesh_dba._policy(v_app, policy_name);
     IF v_policy.app IS NULL THEN
         PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
     END IF;
@@ -3888,6 +4047,48 @@ BEGIN
 END
 $$;
 
+-- sql/policies/options.sql
+
+-- What a policy takes, as the options and steps of a call have it.
+
+-- Where no step that is on needs a window, one that nothing is older than.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce(policy.retention, '100 years') $$;
+
+-- With the cutoffs that a run would have now. (Not by _resolve: whoever only looks need not be able to prune.)
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy_options(policy hotmesh_dba.policy) RETURNS hotmesh_dba._options
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_options hotmesh_dba._options;
+BEGIN
+    v_options.app_schema := policy.app;
+    v_options.jobs := policy.prune_jobs;
+    v_options.transient := policy.prune_transient;
+    v_options.engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
+    v_options.worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
+    v_options.strip := policy.strip_attributes;
+    v_options.signals := policy.prune_signals;
+    v_options.entity_list := policy.entity_list;
+    v_options.keep_hmark := policy.keep_hmark;
+    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
+    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
+                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
+    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
+                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
+    v_options.signals_until := now();
+    RETURN v_options;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy_steps(policy hotmesh_dba.policy) RETURNS hotmesh_dba._step[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._policy_options(policy)) s); END $$;
+
 -- sql/policies/set_policy.sql
 
 -- What set_policy was given, with what follows from it filled in.
@@ -3947,15 +4148,16 @@ BEGIN
         v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
         batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
-        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(),
-        (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_app), hotmesh_dba._origin())::hotmesh_dba.policy);
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
+    v_policy := hotmesh_dba._bind_policy(v_policy, v_app);
     PERFORM hotmesh_dba._check_policy(v_policy);
+    PERFORM hotmesh_dba._check_steps_owner(v_app, hotmesh_dba._policy_steps(v_policy));
     RETURN hotmesh_dba._save_policy(v_policy);
 END
 $$;
 
 COMMENT ON FUNCTION hotmesh_dba.set_policy(text, text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, int, interval, interval, interval, bigint, boolean, bigint, interval, numeric, interval, boolean, text) IS
-'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables.
+'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables; a table that belongs to somebody else is refused.
 app_id: the app (see view hotmesh_dba.app).
 name: 1 to 63 letters, digits, _, . and -.
 retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_list (NULL), prune_transient, keep_hmark (false), prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention (NULL), prune_signals (false): as in prune. What is on needs a window, retention or its own; the strip and signals have none.
@@ -3971,20 +4173,24 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_app name;
+    v_app name := hotmesh_dba._app_or_name(app_id);
 BEGIN
     PERFORM hotmesh_dba._follow_renames();
-    -- By its very name first: the app may be gone.
-    DELETE FROM hotmesh_dba.policy p WHERE p.app::text = drop_policy.app_id AND p.name = drop_policy.name;
+    DELETE FROM hotmesh_dba.policy p
+    WHERE p.name = drop_policy.name AND hotmesh_dba._policy_app(p) = v_app AND hotmesh_dba._may_see_policy(p);
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    -- Of an app that is gone, by the name that it had.
+    DELETE FROM hotmesh_dba.policy p
+    WHERE p.name = drop_policy.name AND p.app::text = app_id AND hotmesh_dba._policy_app(p) IS NULL
+      AND hotmesh_dba._may_see_policy(p);
     IF FOUND THEN
         RETURN;
     END IF;
     v_app := hotmesh_dba.app_schema(app_id);
     PERFORM hotmesh_dba._check_owner(v_app, 'drop a policy of');
-    DELETE FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = drop_policy.name;
-    IF NOT FOUND THEN
-        PERFORM hotmesh_dba._raise_no_policy(v_app, name);
-    END IF;
+    PERFORM hotmesh_dba._raise_no_policy(v_app, name);
 END
 $$;
 
@@ -4039,7 +4245,7 @@ BEGIN
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
                   HINT = (SELECT concat_ws(' ', 'Look at what would go: ' || hotmesh_dba._preview_policy_call(p) || ';',
                                            'If all of it may go: ' || hotmesh_dba._run_policy_call(r.app, r.policy, force => true) || ';')
-                          FROM hotmesh_dba.run r LEFT JOIN hotmesh_dba.policy p ON p.app = r.app AND p.name = r.policy
+                          FROM hotmesh_dba.run r, hotmesh_dba._policy(r.app, r.policy) p
                           WHERE r.id = (run).id);
     END IF;
 END
@@ -4090,12 +4296,6 @@ $$;
 
 -- sql/policies/run_policy.sql
 
--- Where no step that is on needs a window, one that nothing is older than.
-CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce(policy.retention, '100 years') $$;
-
 -- Who disables a policy means its schedules too.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -4136,6 +4336,7 @@ BEGIN
     IF (v_run).schema_oid IS DISTINCT FROM policy.app_oid THEN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
     END IF;
+    PERFORM hotmesh_dba._check_steps_owner((v_run).app, (v_run).steps);
     UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
     v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
@@ -4178,14 +4379,15 @@ Errors: as of prune_batched; 42704 no such policy; 55000 the fuse, a disabled po
 
 -- Every policy whose time has come, of every app that the caller has a say in. One that fails does not stop the others.
 
--- When it last began; one of the future (a clock that was set back) would keep it waiting, and counts for nothing.
+-- When it last began. What says to have begun in the future (a clock was set back), or before there was this policy (an app
+-- of the name had one like it), would keep it waiting, and counts for nothing.
 CREATE OR REPLACE FUNCTION hotmesh_dba._last_run(policy hotmesh_dba.policy) RETURNS timestamptz
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT max(r.started_at)
     FROM hotmesh_dba.run r
-    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at <= clock_timestamp()
+    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at BETWEEN policy.created_at AND clock_timestamp()
 $$;
 
 -- A tenth of `every` early, ten minutes at most: a run begins a moment after its tick, by as much as those before it took,
@@ -4199,29 +4401,46 @@ AS $$
                     <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true)
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval) RETURNS hotmesh_dba._due
+-- Those that are due, of apps that the caller has a say in, the one that waits longest first.
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_policies() RETURNS SETOF hotmesh_dba.policy
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.*
+    FROM hotmesh_dba.policy p
+    WHERE hotmesh_dba._is_policy_due(p)
+      AND hotmesh_dba._may_see_policy(p)    -- who bypasses row-level security sees them all
+    ORDER BY hotmesh_dba._last_run(p) NULLS FIRST, p.app, p.name
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval, trust_owners boolean) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_due hotmesh_dba._due;
+    v_due    hotmesh_dba._due;
+    v_policy hotmesh_dba.policy;
 BEGIN
+    PERFORM hotmesh_dba._check_flag('trust_owners', trust_owners);
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
                                     'between 0 and a year, or NULL', '''10 minutes''');
     PERFORM hotmesh_dba._follow_renames();
-    SELECT array_agg(d.app ORDER BY d.last NULLS FIRST, d.app, d.name), array_agg(d.name ORDER BY d.last NULLS FIRST, d.app, d.name)
-    INTO v_due.apps, v_due.names
-    FROM (SELECT p.app, p.name, hotmesh_dba._last_run(p) AS last
-          FROM hotmesh_dba.policy p
-          WHERE hotmesh_dba._is_policy_due(p)) d;
-    v_due.apps := coalesce(v_due.apps, '{}');
+    v_due.waiting := '{}';
     v_due.ends_at := hotmesh_dba._ends_at(max_runtime);
     v_due.runs := 0;
     v_due.failed := 0;
     v_due.postponed := 0;
     v_due.busy := 0;
+    v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
+        IF NOT trust_owners AND hotmesh_dba._is_foreign(hotmesh_dba._policy_app(v_policy)) THEN
+            v_due.others := (v_due).others + 1;
+        ELSE
+            v_due.waiting := (v_due).waiting || v_policy;
+        END IF;
+    END LOOP;
     RETURN v_due;
 END
 $$;
@@ -4231,6 +4450,7 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._record_failure(policy hotmesh_dba.policy
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
     v_id bigint;
@@ -4258,10 +4478,26 @@ AS $$
 BEGIN
     due.failed := (due).failed + 1;
     due.sqlstate := coalesce((due).sqlstate, sqlstate_of);
-    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', (due).name, (due).app, message);
-    RAISE WARNING 'policy "%" of app "%" failed: %', (due).name, (due).app, message
+    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', ((due).policy).name, ((due).policy).app, message);
+    RAISE WARNING 'policy "%" of app "%" failed: %', ((due).policy).name, ((due).policy).app, message
         USING ERRCODE = sqlstate_of, HINT = coalesce(nullif(hint, ''), 'SELECT * FROM hotmesh_dba.run ORDER BY id DESC;');
     RETURN due;
+END
+$$;
+
+-- The failure of a policy that could not begin. Where its app is gone, or another has its name, no other app's owner has
+-- to read of it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_turn(due hotmesh_dba._due, sqlstate_of text, message text, detail text, hint text)
+RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._policy_app((due).policy) = ((due).policy).app OR hotmesh_dba._jobs(((due).policy).app) IS NULL THEN
+        PERFORM hotmesh_dba._record_failure((due).policy, sqlstate_of, message, detail);
+    END IF;
+    due.runs := (due).runs + 1;
+    RETURN hotmesh_dba._with_failure(due, sqlstate_of, message, hint);
 END
 $$;
 
@@ -4276,28 +4512,31 @@ DECLARE
     v_detail text;
     v_hint   text;
 BEGIN
-    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = (due).app AND p.name = (due).name;
+    SELECT p.* INTO v_policy
+    FROM hotmesh_dba.policy p
+    WHERE (p.origin, p.app_oid, p.name) = (((due).policy).origin, ((due).policy).app_oid, ((due).policy).name);
     IF v_policy.app IS NULL OR NOT hotmesh_dba._is_policy_due(v_policy) THEN
         RETURN due;
     END IF;
+    v_policy := hotmesh_dba._up_to_date(v_policy);      -- its row may have been locked
+    due.policy := v_policy;
     PERFORM hotmesh_dba._check_policy_app(v_policy);
     v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
     v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
+    v_run.isolated := true;
     due.run := v_run;
     due.runs := (due).runs + 1;
     RETURN due;
 EXCEPTION
     WHEN lock_not_available THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', (due).name, (due).app, SQLERRM
+        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', ((due).policy).name, ((due).policy).app, SQLERRM
             USING ERRCODE = SQLSTATE, DETAIL = v_detail, HINT = v_hint;
         due.busy := (due).busy + 1;
         RETURN due;
     WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-        PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
-        due.runs := (due).runs + 1;
-        RETURN hotmesh_dba._with_failure(due, SQLSTATE, SQLERRM, v_hint);
+        RETURN hotmesh_dba._fail_turn(due, SQLSTATE, SQLERRM, v_detail, v_hint);
 END
 $$;
 
@@ -4308,18 +4547,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_none  hotmesh_dba._run;
-    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).apps), 0);
+    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).waiting), 0);
 BEGIN
     v_none.ended := true;
     due.run := v_none;
-    IF cardinality((due).apps) = 0 THEN
+    IF cardinality((due).waiting) = 0 THEN
         due.ended := true;
         RETURN due;
     END IF;
-    due.app := (due).apps[1];
-    due.name := (due).names[1];
-    due.apps := (due).apps[2 :];
-    due.names := (due).names[2 :];
+    due.policy := (due).waiting[1];
+    due.waiting := (due).waiting[2 :];
     IF v_share <= '0' THEN
         due.postponed := (due).postponed + 1;
         RETURN due;
@@ -4337,7 +4574,7 @@ BEGIN
     IF (run).id IS NULL THEN
         RETURN due;
     ELSIF (run).stop_reason = 'cancelled' THEN
-        due.apps := '{}';
+        due.waiting := '{}';
     END IF;
     IF (run).sqlstate IS NOT NULL THEN
         RETURN hotmesh_dba._with_failure(due, (run).sqlstate, (run).message, (run).hint);
@@ -4356,6 +4593,10 @@ BEGIN
         RAISE WARNING '% policies are left for the next call: max_runtime', (due).postponed
             USING HINT = 'They are the first then; or give it more time: max_runtime => ''1 hour''.';
     END IF;
+    IF (due).others > 0 THEN
+        RAISE NOTICE '% policies are left to the owners of their apps, whose code a superuser would execute', (due).others
+            USING HINT = 'Call it as a member of those roles; or, where they are trusted: CALL hotmesh_dba.run_due(trust_owners => true);';
+    END IF;
     IF (due).failed > 0 THEN
         RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
             USING ERRCODE = (due).sqlstate,
@@ -4367,10 +4608,12 @@ $$;
 
 CREATE OR REPLACE PROCEDURE hotmesh_dba.run_due(
     max_runtime     interval DEFAULT NULL,
+    trust_owners    boolean  DEFAULT false,
     INOUT runs      int      DEFAULT NULL,
     INOUT failed    int      DEFAULT NULL,
     INOUT busy      int      DEFAULT NULL,
-    INOUT postponed int      DEFAULT NULL)
+    INOUT postponed int      DEFAULT NULL,
+    INOUT others    int      DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -4379,7 +4622,7 @@ DECLARE
 BEGIN
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    v_due := hotmesh_dba._begin_round(max_runtime);
+    v_due := hotmesh_dba._begin_round(max_runtime, trust_owners);
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -4395,14 +4638,16 @@ BEGIN
     failed := v_due.failed;
     busy := v_due.busy;
     postponed := v_due.postponed;
+    others := v_due.others;
     PERFORM hotmesh_dba._report_round(v_due);
 END
 $$;
 
-COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int, int, int) IS
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, boolean, int, int, int, int, int) IS
 'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
 max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
-runs, failed, busy, postponed: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time.
+trust_owners (false): a superuser leaves other owners'' apps alone, with a NOTICE, for whatever these have put on their tables (a trigger, an index on a function) is executed by whoever prunes them; true: they are pruned too.
+runs, failed, busy, postponed, others: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time; and how many of other owners'' apps a superuser left to them.
 One that fails does not stop the others, and waits for its next turn. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';
 
@@ -4464,7 +4709,7 @@ LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF (cron_expression ~ '^\s*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+(\s+[0-9*/,$A-Za-z-]+){4})\s*$') IS NOT TRUE THEN
+    IF (cron_expression ~ '^[[:space:]]*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+([[:space:]]+[0-9*/,$A-Za-z-]+){4})[[:space:]]*$') IS NOT TRUE THEN
         RAISE EXCEPTION 'invalid schedule: %', coalesce(quote_literal(cron_expression), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = 'A cron expression has five fields: minute, hour, day of the month, month, day of the week.',
@@ -4475,14 +4720,22 @@ $$;
 
 -- As whom the job should run: not a superuser where the app is somebody else's, for what it runs is the owner's to change.
 CREATE OR REPLACE FUNCTION hotmesh_dba._job_role(app name) RETURNS name
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper AND owner.rolcanlogin THEN owner.rolname ELSE me.rolname END
-    FROM pg_class c
-    JOIN pg_roles owner ON owner.oid = c.relowner
-    JOIN pg_roles me ON me.rolname = current_user
-    WHERE c.oid = hotmesh_dba._jobs(app)
+DECLARE
+    v_owner pg_roles := (SELECT r FROM pg_roles r WHERE r.oid = hotmesh_dba._owner(app));
+BEGIN
+    IF NOT hotmesh_dba._is_foreign(app) THEN
+        RETURN current_user;
+    ELSIF NOT v_owner.rolcanlogin THEN
+        RAISE EXCEPTION 'role "%" cannot log in', v_owner.rolname
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('It owns app "%s"; a job of pg_cron logs in, and as a superuser it would execute whatever that role has put on its tables. Nothing was changed.', app),
+                  HINT = format('ALTER ROLE %I LOGIN; or call it as a member of that role.', v_owner.rolname);
+    END IF;
+    RETURN v_owner.rolname;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._call_cron(statement text) RETURNS void
@@ -4511,13 +4764,13 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._argument(command text, routine text, num
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT replace((regexp_match(command, '\mhotmesh_dba\s*\.\s*' || routine || '\s*\('
-                                          || repeat('\s*(?:\w+\s*=>)?\s*''(?:[^'']|'''')*''\s*,', number - 1)
-                                          || '\s*(?:\w+\s*=>)?\s*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
+    SELECT replace((regexp_match(command, '[[:<:]]hotmesh_dba[[:space:]]*[.][[:space:]]*' || routine || '[[:space:]]*[(]'
+                                          || repeat('[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''(?:[^'']|'''')*''[[:space:]]*,', number - 1)
+                                          || '[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
 $$;
 
 -- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
--- last outcome. pg_cron may not be there, so its tables stand in text alone.
+-- last outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there, so its tables stand in text alone.
 CREATE OR REPLACE FUNCTION hotmesh_dba._schedules()
 RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
                last_started timestamptz, last_finished timestamptz, last_status text, last_message text)
@@ -4533,8 +4786,9 @@ BEGIN
         SELECT j.jobid, j.jobname::text, j.command, j.schedule, j.username::name, j.database::name, j.active,
                d.start_time, d.end_time, d.status, d.return_message
         FROM cron.job j
-        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
-        WHERE j.command ~* '\mhotmesh_dba\s*\.'
+        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid AND r.runid > (SELECT max(l.runid) - 10000 FROM cron.job_run_details l)
+                           ORDER BY r.runid DESC LIMIT 1) d ON true
+        WHERE j.command ~* '[[:<:]]hotmesh_dba[[:space:]]*[.]'
     $query$;
 END
 $$;
@@ -4560,7 +4814,7 @@ COMMENT ON COLUMN hotmesh_dba.schedules.database IS 'In which database.';
 COMMENT ON COLUMN hotmesh_dba.schedules.active IS 'Whether pg_cron runs it.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_started IS 'When it last began; NULL where it never did, or pg_cron keeps no record.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_finished IS 'When that ended.';
-COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says; NULL where it never ran, or not among its last 10,000.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_message IS 'What the server said: CALL, or the error.';
 
 -- sql/policies/schedule.sql
@@ -4601,19 +4855,7 @@ cron_expression: minute, hour, day of the month, month, day of the week; in the 
 job_name: what the job is called.
 scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
 statement: the statement.
-Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, or a disabled policy; 42501 not the owner''s, or no USAGE.';
-
--- Of an app that is gone too, by the name that it had.
-CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN hotmesh_dba.app_schema(app_id);
-EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
-    RETURN app_id;
-END
-$$;
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, a disabled policy, or an owner who cannot log in; 42501 not the owner''s, or no USAGE.';
 
 CREATE OR REPLACE FUNCTION hotmesh_dba.unschedule(app_id text, policy_name text)
 RETURNS TABLE (job_name text, scheduled boolean, statement text)
@@ -5363,34 +5605,6 @@ BEGIN
 END
 $$;
 
--- The options of a policy, with the cutoffs that a run would have now. (Not by _resolve: whoever only looks need not be
--- able to prune.)
-CREATE OR REPLACE FUNCTION hotmesh_dba._observed_options(policy hotmesh_dba.policy) RETURNS hotmesh_dba._options
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_options hotmesh_dba._options;
-BEGIN
-    v_options.app_schema := policy.app;
-    v_options.jobs := policy.prune_jobs;
-    v_options.transient := policy.prune_transient;
-    v_options.engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
-    v_options.worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
-    v_options.strip := policy.strip_attributes;
-    v_options.signals := policy.prune_signals;
-    v_options.entity_list := policy.entity_list;
-    v_options.keep_hmark := policy.keep_hmark;
-    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
-    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
-                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
-    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
-                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
-    v_options.signals_until := now();
-    RETURN v_options;
-END
-$$;
-
 -- An app's enabled policies, as far as the caller may see them, by the name that the app has now.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
 LANGUAGE plpgsql STABLE ROWS 4
@@ -5422,11 +5636,11 @@ AS $$
 DECLARE
     v_rate numeric;
 BEGIN
-    SELECT sum(hotmesh_dba._rows_done(r))
+    SELECT sum(hotmesh_dba._rows_done(r)::numeric)
            / greatest(0.001, extract(epoch FROM max(r.updated_at) - min(r.started_at)))
     INTO v_rate
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.policy = policy_name
+    WHERE r.app = app_schema AND r.policy = policy_name AND hotmesh_dba._rate(r) IS NOT NULL
       AND r.group_id = (SELECT l.group_id
                         FROM hotmesh_dba.run l
                         WHERE l.app = app_schema AND l.policy = policy_name AND hotmesh_dba._rows_done(l) > 0
@@ -5503,7 +5717,8 @@ $$;
 
 -- How many rows of a step are due: a look that is bounded in what it reads, not only in what it finds.
 
--- Is there a whole, valid index that begins with the column?
+-- Is there a whole, valid index that begins with the column? (By the predicate as the catalogue has it: pg_get_indexdef
+-- would wait for whoever has locked the table.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._has_index_on(relation regclass, column_name name) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -5513,7 +5728,8 @@ BEGIN
         SELECT FROM pg_index i
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
         WHERE i.indrelid = relation AND i.indisvalid AND a.attname = column_name
-          AND (i.indpred IS NULL OR pg_get_indexdef(i.indexrelid) ~ format(' WHERE \(%s IS NOT NULL\)$', column_name)));
+          AND (i.indpred IS NULL
+               OR i.indpred::text ~ format('^{NULLTEST :arg {VAR [^{}]*:varattno %s [^{}]*} :nulltesttype 1 [^{}]*}$', a.attnum)));
 END
 $$;
 
@@ -5656,7 +5872,7 @@ $$;
 
 -- What is due under a policy, a row a step. overdue: how long the oldest row has been due. rate: of the last run; where
 -- there is none, nobody needs an estimate.
-CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy)
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_by_step(policy hotmesh_dba.policy, looks boolean)
 RETURNS TABLE (relation regclass, due bigint, exact boolean, oldest timestamptz, overdue interval, estimate bigint, rate numeric)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -5667,22 +5883,24 @@ DECLARE
 BEGIN
     BEGIN
         rate := hotmesh_dba._last_rate(policy.app, policy.name);
-        v_steps := ARRAY(SELECT s FROM hotmesh_dba._steps(hotmesh_dba._observed_options(policy)) s);
+        v_steps := hotmesh_dba._policy_steps(policy);
     EXCEPTION WHEN OTHERS THEN
         RETURN;     -- a policy that its owner has spoilt by hand, or a forged record, hides nobody else's
     END;
     FOREACH v_step IN ARRAY v_steps LOOP
-        SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
+        IF looks THEN
+            SELECT l.* INTO due, exact, oldest FROM hotmesh_dba._look_for_due(v_step) l;
+        END IF;
         relation := hotmesh_dba._pruned_table(v_step);
         overdue := v_step.before - oldest;
-        estimate := CASE WHEN exact OR rate IS NULL THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
+        estimate := CASE WHEN exact OR rate IS NULL OR NOT looks THEN due ELSE greatest(due, hotmesh_dba._planned_rows(v_step)) END;
         RETURN NEXT;
     END LOOP;
 END
 $$;
 
--- A row a table of an app, and policy that takes rows of it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._backlog(app_schema name)
+-- A row a table of an app, and policy that takes rows of it. Without looks, nothing is read: nobody knows how much is due.
+CREATE OR REPLACE FUNCTION hotmesh_dba._backlog(app_schema name, looks boolean)
 RETURNS TABLE (relation regclass, policy text, due bigint, exact boolean, oldest timestamptz, overdue interval,
                estimate bigint, rate numeric, total_rows bigint, total_bytes bigint, dead_rows bigint,
                last_vacuum timestamptz)
@@ -5698,7 +5916,7 @@ BEGIN
                    CASE WHEN bool_and(d.due IS NOT NULL) THEN bool_and(d.exact) END AS exact, min(d.oldest) AS oldest,
                    max(d.overdue) AS overdue, sum(d.estimate)::bigint AS estimate,
                    min(d.rate) AS rate
-            FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p) d
+            FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._due_by_step(p, looks) d
             GROUP BY d.relation, p.name
         )
         SELECT t.relation, d.policy, d.due, d.exact, d.oldest, d.overdue, d.estimate, d.rate, s.total_rows, s.total_bytes,
@@ -5722,17 +5940,17 @@ BEGIN
         RETURN QUERY
             SELECT app, c.relname, b.policy, b.due, b.exact, b.oldest, b.total_rows, b.total_bytes, b.dead_rows, b.last_vacuum,
                    b.rate, CASE WHEN b.rate > 0 THEN make_interval(secs => (b.estimate / b.rate)::float8) END
-            FROM hotmesh_dba._backlog(app) b
+            FROM hotmesh_dba._backlog(app, app_id IS NOT NULL OR NOT hotmesh_dba._is_foreign(app)) b
             JOIN pg_class c ON c.oid = b.relation;
     END LOOP;
 END
 $$;
 
 COMMENT ON FUNCTION hotmesh_dba.backlog(text) IS
-'What is due for removal now, a row a table and enabled policy that takes rows of it, and what there is in all. Cheap enough for every minute: it reads a few thousand rows of a table at most.
+'What is due for removal now, a row a table and enabled policy that takes rows of it, and what there is in all. Cheap enough for every minute: it reads a few thousand rows of a table at most. A superuser sees what is due in other owners'' apps only where the app is named, for whatever these have put on their tables is executed by whoever reads them.
 app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
 Returns app; table_name; policy (NULL where none that you may see takes rows of this table);
-due: rows due now, of jobs_attributes the jobs due for the strip (NULL where you may not read the table, or somebody has it locked);
+due: rows due now, of jobs_attributes the jobs due for the strip (NULL where you may not read the table, somebody has it locked, or you are a superuser and did not name the app);
 exact: whether these are all, else there are at least so many; oldest_due: when the oldest of them expired (the strip has none);
 total_rows (NULL: never counted), total_bytes (without indexes), dead_rows, last_vacuum: by the statistics;
 rows_per_second: of the policy''s last run that removed anything; time_to_drain: an estimate of what is due at that rate.
@@ -5745,7 +5963,7 @@ Errors: 42602 3F000 42809 bad app.';
 CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '[0-9]+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE
@@ -5845,8 +6063,9 @@ AS $$
         WHERE hotmesh_dba._is_migrated(app_schema)
           AND NOT has_column_privilege(hotmesh_dba._jobs(app_schema), 'pruned_at', 'UPDATE')
     )
-    SELECT CASE WHEN hotmesh_dba._may_prune(app_schema) THEN 'problem' ELSE 'warning' END,
-           format('Role "%s" lacks %s.', current_user, string_agg(m.what, ', ')),
+    SELECT CASE WHEN hotmesh_dba._may_prune(app_schema) THEN 'problem' ELSE 'ok' END,
+           format('%sRole "%s" lacks %s.', CASE WHEN NOT hotmesh_dba._may_prune(app_schema) THEN 'You do not prune this app. ' END,
+                  current_user, string_agg(m.what, ', ')),
            format('SELECT * FROM hotmesh_dba.grant_prune(%L, %L);', app_schema, current_user)
     FROM missing m
     HAVING count(*) > 0
@@ -5946,15 +6165,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'problem',
            format('Schedule "%s" runs as "%s", a superuser, what belongs to "%s": whatever that role has put on its tables would be executed with all rights.',
-                  s.job_name, s.role, o.owner),
-           format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.owner, s.job_id)
+                  s.job_name, s.role, o.rolname),
+           CASE WHEN NOT o.rolcanlogin THEN format(E'ALTER ROLE %I LOGIN;\n', o.rolname) ELSE '' END
+           || format('UPDATE cron.job SET username = %L WHERE jobid = %s;', o.rolname, s.job_id)
     FROM hotmesh_dba._schedules_of(app_schema) s
+    JOIN hotmesh_dba._schedules() j ON j.job_id = s.job_id
     JOIN pg_roles r ON r.rolname = s.role AND r.rolsuper
-    CROSS JOIN LATERAL (SELECT a.owner
+    CROSS JOIN LATERAL (SELECT w.*
                         FROM hotmesh_dba.app a
                         JOIN pg_roles w ON w.rolname = a.owner AND NOT w.rolsuper
                         WHERE app_schema IS NULL OR a.schema = app_schema
                         ORDER BY a.schema LIMIT 1) o
+    -- Of itself run_due leaves others' apps alone.
+    WHERE NOT (j.command ~* '[[:<:]]run_due[[:>:]]' AND j.command !~* 'trust_owners|true')
 $$;
 
 -- sql/observe/doctor/policies.sql
@@ -5976,7 +6199,7 @@ AS $$
               LIMIT 20) o
     )
     SELECT DISTINCT t.relation
-    FROM rule r, hotmesh_dba._steps(hotmesh_dba._observed_options(r.policy)) s,
+    FROM rule r, unnest(hotmesh_dba._policy_steps(r.policy)) s,
          LATERAL (VALUES (hotmesh_dba._pruned_table(s)), (s.attributes)) t (relation)
     WHERE t.relation IS NOT NULL
 $$;
@@ -6073,16 +6296,20 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_backlog(app_schema name) RETURNS 
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN b.due IS NULL THEN 'unknown' ELSE 'problem' END,
+    SELECT CASE WHEN b.overdue IS NULL THEN 'unknown' ELSE 'problem' END,
            CASE WHEN b.due IS NULL
                 THEN format('Nobody knows how much of %s is due: it is locked, or role "%s" may not read it.', b.relation, current_user)
+                WHEN b.overdue IS NULL
+                THEN format('None of the oldest rows of %s that the look came upon is due under policy "%s": behind them some may be.',
+                            b.relation, b.policy)
                 ELSE format('%s%s rows of %s are due under policy "%s", the oldest for %s days.',
                             CASE WHEN NOT b.exact THEN 'At least ' END, b.due, b.relation, b.policy, extract(day FROM b.overdue)) END,
            CASE WHEN b.due IS NULL THEN 'SELECT * FROM pg_locks WHERE NOT granted;'
+                WHEN b.overdue IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE app = %L AND policy = %L ORDER BY id DESC;', app_schema, b.policy)
                 ELSE hotmesh_dba._run_policy_call(app_schema, b.policy) || ';' END
-    FROM hotmesh_dba._backlog(app_schema) b
+    FROM hotmesh_dba._backlog(app_schema, true) b
     JOIN hotmesh_dba._policies_of(app_schema) p ON p.name = b.policy
-    WHERE b.due IS NULL OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'
+    WHERE b.due IS NULL OR b.due = 0 AND NOT b.exact OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'
 $$;
 
 -- Two policies that take the same rows, but not in the same way: the one that takes more leaves the other nothing.
@@ -6093,7 +6320,7 @@ AS $$
     WITH step AS (
         SELECT p.name AS policy, s.name, s.relation, s.before, s.attribute_filter,
                CASE WHEN s.name IN ('jobs', 'strip') THEN p.entity_list END AS entities
-        FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._steps(hotmesh_dba._observed_options(p)) s
+        FROM hotmesh_dba._policies_of(app_schema) p, unnest(hotmesh_dba._policy_steps(p)) s
     ), conflict AS (
         -- b takes more: what a waits for or spares is gone.
         SELECT DISTINCT a.name, a.policy AS loser, b.policy AS winner
@@ -6227,6 +6454,7 @@ AS $$
            format('SELECT pg_terminate_backend(%s);', a.pid)
     FROM pg_stat_activity a
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'
+      AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)    -- nobody's horizon waits for a VACUUM
       AND coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL
       AND a.xact_start < clock_timestamp() - hotmesh_dba._old_transaction()
     UNION ALL
@@ -6304,35 +6532,36 @@ $$;
 
 -- The checks one after the other, each by itself.
 
--- Of which kind a check is: of the database, of each app, or of both; and whether only an app's owner can know.
+-- Of which kind a check is: of the database, of each app, or of both; whether only an app's owner can know; and whether it
+-- reads the app's tables.
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_checks()
-RETURNS TABLE (name text, of_database boolean, of_app boolean, owners boolean, healthy text)
+RETURNS TABLE (name text, of_database boolean, of_app boolean, owners boolean, reads boolean, healthy text)
 LANGUAGE sql IMMUTABLE ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $$
-    VALUES ('extension',             true,  false, false, 'As new as its files.'),
-           ('autovacuum',            true,  false, false, 'On.'),
-           ('lock_table',            true,  false, false, 'Large enough.'),
-           ('old_transactions',      true,  false, false, 'None.'),
-           ('prepared_transactions', true,  false, false, 'None.'),
-           ('replication_slots',     true,  false, false, 'None that nobody reads from.'),
-           ('standby_feedback',      true,  false, false, 'No standby holds back much.'),
-           ('schedules',             true,  true,  false, 'None that fails, never ran or is switched off.'),
-           ('schedule_roles',        true,  true,  false, 'No superuser''s.'),
-           ('wrapper',               false, true,  false, 'The app''s function prune is ours.'),
-           ('migration',             false, true,  false, 'Column and index pruned_at are in place.'),
-           ('foreign_key_index',     false, true,  false, 'Attributes are found by their job.'),
-           ('privileges',            false, true,  false, 'You may prune.'),
-           ('row_security',          false, true,  false, 'Not in the way.'),
-           ('disable_triggers',      false, true,  true,  'Possible for you.'),
-           ('coverage',              false, true,  true,  'Something takes rows of every table that has many.'),
-           ('unrun_policies',        false, true,  true,  'Every enabled policy is run.'),
-           ('last_runs',             false, true,  true,  'None that failed.'),
-           ('backlog',               false, true,  true,  'Nothing has been due for long.'),
-           ('conflicts',             false, true,  true,  'No two policies take the same rows in different ways.'),
-           ('table_autovacuum',      false, true,  false, 'On for every table.'),
-           ('dead_rows',             false, true,  false, 'Not more than autovacuum lets be.'),
-           ('vacuum_threshold',      false, true,  false, 'Fine enough.')
+    VALUES ('extension',             true,  false, false, false, 'As new as its files.'),
+           ('autovacuum',            true,  false, false, false, 'On.'),
+           ('lock_table',            true,  false, false, false, 'Large enough.'),
+           ('old_transactions',      true,  false, false, false, 'None.'),
+           ('prepared_transactions', true,  false, false, false, 'None.'),
+           ('replication_slots',     true,  false, false, false, 'None that nobody reads from.'),
+           ('standby_feedback',      true,  false, false, false, 'No standby holds back much.'),
+           ('schedules',             true,  true,  false, false, 'None that fails, never ran or is switched off.'),
+           ('schedule_roles',        true,  true,  false, false, 'No superuser''s.'),
+           ('wrapper',               false, true,  false, false, 'The app''s function prune is ours.'),
+           ('migration',             false, true,  false, false, 'Column and index pruned_at are in place.'),
+           ('foreign_key_index',     false, true,  false, false, 'Attributes are found by their job.'),
+           ('privileges',            false, true,  false, false, 'You may prune.'),
+           ('row_security',          false, true,  false, false, 'Not in the way.'),
+           ('disable_triggers',      false, true,  true,  false, 'Possible for you.'),
+           ('coverage',              false, true,  true,  false, 'Something takes rows of every table that has many.'),
+           ('unrun_policies',        false, true,  true,  false, 'Every enabled policy is run.'),
+           ('last_runs',             false, true,  true,  false, 'None that failed.'),
+           ('backlog',               false, true,  true,  true,  'Nothing has been due for long.'),
+           ('conflicts',             false, true,  true,  false, 'No two policies take the same rows in different ways.'),
+           ('table_autovacuum',      false, true,  false, false, 'On for every table.'),
+           ('dead_rows',             false, true,  false, false, 'Not more than autovacuum lets be.'),
+           ('vacuum_threshold',      false, true,  false, false, 'Fine enough.')
 $$;
 
 -- What a check says of an app, or (NULL) of the database. Whatever keeps it from saying anything makes it unknown.
@@ -6367,6 +6596,16 @@ AS $$
     WHERE c.oid = hotmesh_dba._jobs(app_schema)
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._named_only(app_schema name) RETURNS hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'unknown',
+           format('A superuser reads tables of "%s" only where the app is named: whatever that role has put on them is executed by whoever reads them.',
+                  pg_get_userbyid(hotmesh_dba._owner(app_schema))),
+           format('SELECT * FROM hotmesh_dba.doctor(%L);', app_schema)
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba.doctor(app_id text DEFAULT NULL)
 RETURNS TABLE (app name, check_name text, status text, detail text, hint text)
 LANGUAGE plpgsql VOLATILE ROWS 40
@@ -6382,6 +6621,10 @@ BEGIN
             check_name := v_check.name;
             IF v_check.owners AND NOT hotmesh_dba._owns_app(app) THEN
                 SELECT f.* INTO status, detail, hint FROM hotmesh_dba._owners_only(app) f;
+                RETURN NEXT;
+                CONTINUE;
+            ELSIF v_check.reads AND app_id IS NULL AND hotmesh_dba._is_foreign(app) THEN
+                SELECT f.* INTO status, detail, hint FROM hotmesh_dba._named_only(app) f;
                 RETURN NEXT;
                 CONTINUE;
             END IF;
@@ -6400,7 +6643,7 @@ END
 $$;
 
 COMMENT ON FUNCTION hotmesh_dba.doctor(text) IS
-'Looks for whatever keeps finished work from going away. Changes nothing.
+'Looks for whatever keeps finished work from going away. Changes nothing. As a superuser it reads other owners'' tables only where the app is named.
 app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
 Returns a row a check, more where it finds several things: app (NULL: of the whole database); check_name; status: ok, warning, problem, or unknown where you may not look; detail; hint: what to type.
 Of pg_cron it sees the schedules of this database alone.

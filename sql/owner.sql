@@ -44,3 +44,45 @@ BEGIN
         hotmesh_dba._owner_hint(v_owner));
 END
 $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
+
+-- Is the caller a superuser, and the app not a superuser's? Its owner may have put code on its tables (an index on a function,
+-- a type of his own, a trigger), and whoever reads or changes them executes it with his own rights. So a superuser goes near
+-- them only where the app is named, or its owner is said to be trusted.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pg_roles me, pg_roles owner
+                   WHERE me.rolname = current_user AND me.rolsuper
+                     AND owner.oid = hotmesh_dba._owner(app) AND NOT owner.rolsuper)
+$$;
+
+-- An app's owner speaks for his own tables: one that somebody else has put beside them is not his to have pruned.
+CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_owner oid := hotmesh_dba._owner(app_schema);
+    v_table pg_class;
+BEGIN
+    SELECT c.* INTO v_table
+    FROM unnest(steps) s
+    JOIN pg_class c ON c.oid IN (s.relation, s.attributes)
+    WHERE NOT pg_has_role(v_owner, c.relowner, 'USAGE')
+    ORDER BY s.ordinal
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'permission denied for table %', v_table.oid::regclass
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('It belongs to "%s", and app "%s" to "%s", who has no say in it. Nothing was changed.',
+                                  pg_get_userbyid(v_table.relowner), app_schema, pg_get_userbyid(v_owner)),
+                  HINT = format('ALTER TABLE %s OWNER TO %I;', v_table.oid::regclass, pg_get_userbyid(v_owner));
+    END IF;
+END
+$$;

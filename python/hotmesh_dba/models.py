@@ -166,6 +166,8 @@ class DueResult(RunResult):
     each. None on an error's ``result``: the server does not say."""
     postponed: int | None
     """How many were left for want of time, as ``max_runtime`` was over. None as above."""
+    others: int | None
+    """How many a superuser left to their owners, without ``trust_owners``. None as above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,23 +112,28 @@ class _RunDue(Batched[DueResult]):
     what = "run_due"
     version = SINCE
 
-    def __init__(self, max_runtime: Window | None, report: Report | None) -> None:
+    def __init__(
+        self, max_runtime: Window | None, trust_owners: bool, report: Report | None
+    ) -> None:
         super().__init__(None, "", [], 1, report)
         self._max_runtime = None if max_runtime is None else window("max_runtime", max_runtime)
-        self._left: tuple[int, int] | None = None
+        self._trust_owners = flag("trust_owners", trust_owners)
+        self._left: tuple[int, int, int] | None = None
 
     def call(self, worker: int) -> Query:  # noqa: ARG002 - there is one
         return Query(
-            "CALL hotmesh_dba.run_due(max_runtime => %s::pg_catalog.interval)", [self._max_runtime]
+            "CALL hotmesh_dba.run_due(max_runtime => %s::pg_catalog.interval,"
+            " trust_owners => %s::pg_catalog.bool)",
+            [self._max_runtime, self._trust_owners],
         )
 
     def returned(self, share: Share, row: Row) -> None:  # noqa: ARG002 - there is one
-        _runs, _failed, busy, postponed = row
-        self._left = busy, postponed
+        _runs, _failed, *left = row
+        self._left = tuple(left)
 
     def total(self, runs: list[Run]) -> DueResult | None:
         over = self._left is not None  # then no runs are an answer too
-        return of_round(runs, *(self._left or (None, None))) if runs or over else None
+        return of_round(runs, self._left or (None, None, None)) if runs or over else None
 
 
 def run_policy(
@@ -166,7 +171,10 @@ def run_policy(
 
 
 def run_due(
-    max_runtime: Window | None = None, *, progress: Report | None = None
+    max_runtime: Window | None = None,
+    *,
+    trust_owners: bool = False,
+    progress: Report | None = None,
 ) -> Batched[DueResult]:
     """Run every enabled policy of every app of yours whose ``every`` has passed, one by one.
 
@@ -174,15 +182,18 @@ def run_due(
     transaction, as `prune_batched` does.
 
     :param max_runtime: for all of them together: each gets its fair share. None: no limit.
+    :param trust_owners: whether a superuser prunes other owners' apps too. Else they are left
+        alone, with a notice, for what these have put on their tables is executed by whoever prunes.
     :param progress: called with a `Progress` of all runs so far, as `prune_batched` calls it.
     :return: the sums and the records of all runs, and how many policies were left for the next
-        call: ``busy`` and ``postponed``. Nothing was due where there are no records and both are 0.
+        call, ``busy`` and ``postponed``, or to ``others``. Nothing was due where there are no
+        records and all three are 0.
     :raises HotMeshDBAError: after all have run, the first error of those that failed, as the class
         that its cause has; ``result`` holds the records of all.
     :raises OpenTransaction, VersionMismatch, Cancelled, NotInstalled, InvalidOption, ReadOnly: as
         for `prune_batched`.
     """
-    return _RunDue(max_runtime, progress)
+    return _RunDue(max_runtime, trust_owners, progress)
 
 
 # --- pg_cron ---------------------------------------------------------------------------------

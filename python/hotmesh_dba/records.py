@@ -120,14 +120,17 @@ def summed(runs: list[Run]) -> RunResult:
     )
 
 
-def of_round(runs: list[Run], busy: int | None, postponed: int | None) -> DueResult:
+def of_round(
+    runs: list[Run], left_out: tuple[int, int, int] | tuple[None, None, None]
+) -> DueResult:
     """Return what a round of policies adds up to; one that left any out has not completed."""
     result = summed(runs)
+    busy, postponed, others = left_out
     left = ["locked"] * bool(busy) + ["max_runtime"] * bool(postponed)
     sums = {field.name: getattr(result, field.name) for field in fields(RunResult)}
     sums["state"] = min(result.state, "stopped" if left else result.state, key=_rank(_STATES))
     sums["stop_reason"] = min(result.stop_reason, *left, None, key=_rank(_REASONS))
-    return DueResult(**sums, busy=busy, postponed=postponed)
+    return DueResult(**sums, busy=busy, postponed=postponed, others=others)
 
 
 def _rank(known: tuple[object, ...]) -> Callable[[object], int]:

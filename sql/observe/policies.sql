@@ -14,34 +14,6 @@ BEGIN
 END
 $$;
 
--- The options of a policy, with the cutoffs that a run would have now. (Not by _resolve: whoever only looks need not be
--- able to prune.)
-CREATE OR REPLACE FUNCTION hotmesh_dba._observed_options(policy hotmesh_dba.policy) RETURNS hotmesh_dba._options
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_options hotmesh_dba._options;
-BEGIN
-    v_options.app_schema := policy.app;
-    v_options.jobs := policy.prune_jobs;
-    v_options.transient := policy.prune_transient;
-    v_options.engine_streams := coalesce(policy.prune_engine_streams, policy.prune_streams);
-    v_options.worker_streams := coalesce(policy.prune_worker_streams, policy.prune_streams);
-    v_options.strip := policy.strip_attributes;
-    v_options.signals := policy.prune_signals;
-    v_options.entity_list := policy.entity_list;
-    v_options.keep_hmark := policy.keep_hmark;
-    v_options.jobs_before := hotmesh_dba._cutoff('retention', hotmesh_dba._policy_retention(policy));
-    v_options.engine_before := hotmesh_dba._cutoff('engine_streams_retention',
-                                                   coalesce(policy.engine_streams_retention, hotmesh_dba._policy_retention(policy)));
-    v_options.worker_before := hotmesh_dba._cutoff('worker_streams_retention',
-                                                   coalesce(policy.worker_streams_retention, hotmesh_dba._policy_retention(policy)));
-    v_options.signals_until := now();
-    RETURN v_options;
-END
-$$;
-
 -- An app's enabled policies, as far as the caller may see them, by the name that the app has now.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policies_of(app_schema name) RETURNS SETOF hotmesh_dba.policy
 LANGUAGE plpgsql STABLE ROWS 4
@@ -73,11 +45,11 @@ AS $$
 DECLARE
     v_rate numeric;
 BEGIN
-    SELECT sum(hotmesh_dba._rows_done(r))
+    SELECT sum(hotmesh_dba._rows_done(r)::numeric)
            / greatest(0.001, extract(epoch FROM max(r.updated_at) - min(r.started_at)))
     INTO v_rate
     FROM hotmesh_dba.run r
-    WHERE r.app = app_schema AND r.policy = policy_name
+    WHERE r.app = app_schema AND r.policy = policy_name AND hotmesh_dba._rate(r) IS NOT NULL
       AND r.group_id = (SELECT l.group_id
                         FROM hotmesh_dba.run l
                         WHERE l.app = app_schema AND l.policy = policy_name AND hotmesh_dba._rows_done(l) > 0

@@ -54,7 +54,7 @@ LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF (cron_expression ~ '^\s*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+(\s+[0-9*/,$A-Za-z-]+){4})\s*$') IS NOT TRUE THEN
+    IF (cron_expression ~ '^[[:space:]]*(@[a-z]+|[0-9]+ seconds?|[0-9*/,$A-Za-z-]+([[:space:]]+[0-9*/,$A-Za-z-]+){4})[[:space:]]*$') IS NOT TRUE THEN
         RAISE EXCEPTION 'invalid schedule: %', coalesce(quote_literal(cron_expression), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = 'A cron expression has five fields: minute, hour, day of the month, month, day of the week.',
@@ -65,14 +65,22 @@ $$;
 
 -- As whom the job should run: not a superuser where the app is somebody else's, for what it runs is the owner's to change.
 CREATE OR REPLACE FUNCTION hotmesh_dba._job_role(app name) RETURNS name
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper AND owner.rolcanlogin THEN owner.rolname ELSE me.rolname END
-    FROM pg_class c
-    JOIN pg_roles owner ON owner.oid = c.relowner
-    JOIN pg_roles me ON me.rolname = current_user
-    WHERE c.oid = hotmesh_dba._jobs(app)
+DECLARE
+    v_owner pg_roles := (SELECT r FROM pg_roles r WHERE r.oid = hotmesh_dba._owner(app));
+BEGIN
+    IF NOT hotmesh_dba._is_foreign(app) THEN
+        RETURN current_user;
+    ELSIF NOT v_owner.rolcanlogin THEN
+        RAISE EXCEPTION 'role "%" cannot log in', v_owner.rolname
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('It owns app "%s"; a job of pg_cron logs in, and as a superuser it would execute whatever that role has put on its tables. Nothing was changed.', app),
+                  HINT = format('ALTER ROLE %I LOGIN; or call it as a member of that role.', v_owner.rolname);
+    END IF;
+    RETURN v_owner.rolname;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._call_cron(statement text) RETURNS void

@@ -27,6 +27,41 @@ AS $$
     WHERE policy.app IS NOT NULL
 $$;
 
+-- A policy made that of an app as it is now: its schema, this database, its owner.
+CREATE OR REPLACE FUNCTION hotmesh_dba._bind_policy(policy hotmesh_dba.policy, app_schema name) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    policy.app := app_schema;
+    policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = app_schema);
+    policy.origin := hotmesh_dba._origin();
+    policy.owner := hotmesh_dba._owner(app_schema);
+    RETURN policy;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_outdated(policy hotmesh_dba.policy) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now hotmesh_dba.policy := hotmesh_dba._bind_policy(policy, hotmesh_dba._policy_app(policy));
+BEGIN
+    RETURN policy <> v_now AND (policy.origin <> v_now.origin OR policy.owner = v_now.owner);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._up_to_date(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN hotmesh_dba._is_outdated(policy) AND hotmesh_dba._policy_app(policy) IS NOT NULL
+                THEN hotmesh_dba._bind_policy(policy, hotmesh_dba._policy_app(policy)) ELSE policy END;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._save_policy(policy hotmesh_dba.policy) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -36,45 +71,57 @@ DECLARE
 BEGIN
     INSERT INTO hotmesh_dba.policy AS p
     SELECT (_save_policy.policy).*
-    ON CONFLICT (app, name) DO UPDATE SET
+    ON CONFLICT (origin, app_oid, name) DO UPDATE SET
         (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
          prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
          batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
-         role, updated_at, app_oid, origin)
+         role, updated_at, app, owner)
         = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
               excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
               excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
               excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
               excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
-              excluded.note, excluded.role, excluded.updated_at, excluded.app_oid, excluded.origin)
+              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner)
     RETURNING p.* INTO v_saved;
     RETURN v_saved;
 END
 $$;
 
--- Policies whose app was renamed get its new name, and those of a restored database their new app.
+-- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
+-- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
+-- has locked waits for the next call, and nobody for it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_policy hotmesh_dba.policy;
-    v_super  boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+    v_found hotmesh_dba.policy;
+    v_now   hotmesh_dba.policy;
+    v_super boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
 BEGIN
     PERFORM hotmesh_dba._check_writable();
-    -- All of them are taken out before the first is put back: two apps may have swapped names.
-    FOR v_policy IN
-        DELETE FROM hotmesh_dba.policy p
-        WHERE (hotmesh_dba._policy_app(p) <> p.app OR p.origin <> hotmesh_dba._origin())
-          AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
-        RETURNING p.*
+    FOR v_found IN
+        SELECT p.* FROM hotmesh_dba.policy p
+        WHERE hotmesh_dba._is_outdated(p) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
+        FOR UPDATE SKIP LOCKED
     LOOP
-        v_policy.app := hotmesh_dba._policy_app(v_policy);
-        v_policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_policy.app);
-        v_policy.origin := hotmesh_dba._origin();
-        v_policy.role := CASE WHEN v_super THEN v_policy.role ELSE current_user END;
-        PERFORM hotmesh_dba._save_policy(v_policy);
+        v_now := hotmesh_dba._up_to_date(v_found);
+        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
+        v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
+        INSERT INTO hotmesh_dba.policy SELECT (v_now).* ON CONFLICT DO NOTHING;
     END LOOP;
+END
+$$;
+
+-- Of an app that is gone too, by the name that it had.
+CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN hotmesh_dba.app_schema(app_id);
+EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
+    RETURN app_id;
 END
 $$;
 
@@ -89,7 +136,7 @@ BEGIN
               HINT = (SELECT coalesce('Its policies: ' || string_agg(quote_literal(p.name), ', ' ORDER BY p.name) || '.',
                                       format('Set one: SELECT * FROM hotmesh_dba.set_policy(%L, ''nightly'', strip_attributes => true);',
                                              app_schema))
-                      FROM hotmesh_dba.policy p WHERE p.app = app_schema);
+                      FROM hotmesh_dba.policy p WHERE hotmesh_dba._policy_app(p) = app_schema);
 END
 $$;
 
@@ -107,6 +154,20 @@ BEGIN
 END
 $$;
 
+-- Nor on one that was given to another owner, who said nothing of it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._raise_other_owner(policy hotmesh_dba.policy) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'the app "%" has another owner since policy "%" was set', policy.app, policy.name
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = format('It belongs to "%s" now. Nothing was changed.', pg_get_userbyid(hotmesh_dba._owner(policy.app))),
+              HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
+                            policy.app, policy.name);
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy_app(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -114,11 +175,33 @@ AS $$
 BEGIN
     IF hotmesh_dba._policy_app(policy) IS DISTINCT FROM policy.app OR NOT hotmesh_dba._is_app(policy.app) THEN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
+    ELSIF policy.owner IS DISTINCT FROM hotmesh_dba._owner(policy.app) THEN
+        PERFORM hotmesh_dba._raise_other_owner(policy);
     END IF;
 END
 $$;
 
--- A policy, for whoever may run it.
+-- A policy by the name that its app has now. There may be others of an app that had it before: they are nobody's any more.
+CREATE OR REPLACE FUNCTION hotmesh_dba._policy(app_schema name, policy_name text) RETURNS hotmesh_dba.policy
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_policy hotmesh_dba.policy;
+BEGIN
+    SELECT p.* INTO v_policy
+    FROM hotmesh_dba.policy p
+    WHERE p.name = policy_name AND hotmesh_dba._policy_app(p) = app_schema
+    ORDER BY p.updated_at DESC
+    LIMIT 1;
+    IF v_policy.app IS NOT NULL THEN
+        v_policy.app := app_schema;
+    END IF;
+    RETURN v_policy;
+END
+$$;
+
+-- The same, for whoever may run it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._find_policy(app_id text, policy_name text, doing text) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -129,7 +212,7 @@ DECLARE
 BEGIN
     PERFORM hotmesh_dba._check_owner(v_app, doing);
     PERFORM hotmesh_dba._follow_renames();
-    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = policy_name;
+    v_policy := hotmesh_dba._policy(v_app, policy_name);
     IF v_policy.app IS NULL THEN
         PERFORM hotmesh_dba._raise_no_policy(v_app, policy_name);
     END IF;

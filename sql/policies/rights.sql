@@ -37,4 +37,5 @@ $$;
 DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
 CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
-    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy)));
+    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
+                AND owner = hotmesh_dba._owner(app));

@@ -1,13 +1,14 @@
 -- Every policy whose time has come, of every app that the caller has a say in. One that fails does not stop the others.
 
--- When it last began; one of the future (a clock that was set back) would keep it waiting, and counts for nothing.
+-- When it last began. What says to have begun in the future (a clock was set back), or before there was this policy (an app
+-- of the name had one like it), would keep it waiting, and counts for nothing.
 CREATE OR REPLACE FUNCTION hotmesh_dba._last_run(policy hotmesh_dba.policy) RETURNS timestamptz
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT max(r.started_at)
     FROM hotmesh_dba.run r
-    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at <= clock_timestamp()
+    WHERE r.app = policy.app AND r.policy = policy.name AND r.started_at BETWEEN policy.created_at AND clock_timestamp()
 $$;
 
 -- A tenth of `every` early, ten minutes at most: a run begins a moment after its tick, by as much as those before it took,
@@ -21,29 +22,46 @@ AS $$
                     <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true)
 $$;
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval) RETURNS hotmesh_dba._due
+-- Those that are due, of apps that the caller has a say in, the one that waits longest first.
+CREATE OR REPLACE FUNCTION hotmesh_dba._due_policies() RETURNS SETOF hotmesh_dba.policy
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.*
+    FROM hotmesh_dba.policy p
+    WHERE hotmesh_dba._is_policy_due(p)
+      AND hotmesh_dba._may_see_policy(p)    -- who bypasses row-level security sees them all
+    ORDER BY hotmesh_dba._last_run(p) NULLS FIRST, p.app, p.name
+$$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval, trust_owners boolean) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_due hotmesh_dba._due;
+    v_due    hotmesh_dba._due;
+    v_policy hotmesh_dba.policy;
 BEGIN
+    PERFORM hotmesh_dba._check_flag('trust_owners', trust_owners);
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
                                     'between 0 and a year, or NULL', '''10 minutes''');
     PERFORM hotmesh_dba._follow_renames();
-    SELECT array_agg(d.app ORDER BY d.last NULLS FIRST, d.app, d.name), array_agg(d.name ORDER BY d.last NULLS FIRST, d.app, d.name)
-    INTO v_due.apps, v_due.names
-    FROM (SELECT p.app, p.name, hotmesh_dba._last_run(p) AS last
-          FROM hotmesh_dba.policy p
-          WHERE hotmesh_dba._is_policy_due(p)) d;
-    v_due.apps := coalesce(v_due.apps, '{}');
+    v_due.waiting := '{}';
     v_due.ends_at := hotmesh_dba._ends_at(max_runtime);
     v_due.runs := 0;
     v_due.failed := 0;
     v_due.postponed := 0;
     v_due.busy := 0;
+    v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
+        IF NOT trust_owners AND hotmesh_dba._is_foreign(hotmesh_dba._policy_app(v_policy)) THEN
+            v_due.others := (v_due).others + 1;
+        ELSE
+            v_due.waiting := (v_due).waiting || v_policy;
+        END IF;
+    END LOOP;
     RETURN v_due;
 END
 $$;
@@ -53,6 +71,7 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._record_failure(policy hotmesh_dba.policy
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
     v_id bigint;
@@ -80,10 +99,26 @@ AS $$
 BEGIN
     due.failed := (due).failed + 1;
     due.sqlstate := coalesce((due).sqlstate, sqlstate_of);
-    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', (due).name, (due).app, message);
-    RAISE WARNING 'policy "%" of app "%" failed: %', (due).name, (due).app, message
+    due.failures := (due).failures || format('Policy "%s" of app "%s": %s.', ((due).policy).name, ((due).policy).app, message);
+    RAISE WARNING 'policy "%" of app "%" failed: %', ((due).policy).name, ((due).policy).app, message
         USING ERRCODE = sqlstate_of, HINT = coalesce(nullif(hint, ''), 'SELECT * FROM hotmesh_dba.run ORDER BY id DESC;');
     RETURN due;
+END
+$$;
+
+-- The failure of a policy that could not begin. Where its app is gone, or another has its name, no other app's owner has
+-- to read of it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._fail_turn(due hotmesh_dba._due, sqlstate_of text, message text, detail text, hint text)
+RETURNS hotmesh_dba._due
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF hotmesh_dba._policy_app((due).policy) = ((due).policy).app OR hotmesh_dba._jobs(((due).policy).app) IS NULL THEN
+        PERFORM hotmesh_dba._record_failure((due).policy, sqlstate_of, message, detail);
+    END IF;
+    due.runs := (due).runs + 1;
+    RETURN hotmesh_dba._with_failure(due, sqlstate_of, message, hint);
 END
 $$;
 
@@ -98,28 +133,31 @@ DECLARE
     v_detail text;
     v_hint   text;
 BEGIN
-    SELECT p.* INTO v_policy FROM hotmesh_dba.policy p WHERE p.app = (due).app AND p.name = (due).name;
+    SELECT p.* INTO v_policy
+    FROM hotmesh_dba.policy p
+    WHERE (p.origin, p.app_oid, p.name) = (((due).policy).origin, ((due).policy).app_oid, ((due).policy).name);
     IF v_policy.app IS NULL OR NOT hotmesh_dba._is_policy_due(v_policy) THEN
         RETURN due;
     END IF;
+    v_policy := hotmesh_dba._up_to_date(v_policy);      -- its row may have been locked
+    due.policy := v_policy;
     PERFORM hotmesh_dba._check_policy_app(v_policy);
     v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
     v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
+    v_run.isolated := true;
     due.run := v_run;
     due.runs := (due).runs + 1;
     RETURN due;
 EXCEPTION
     WHEN lock_not_available THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', (due).name, (due).app, SQLERRM
+        RAISE WARNING 'policy "%" of app "%" is left for the next call: %', ((due).policy).name, ((due).policy).app, SQLERRM
             USING ERRCODE = SQLSTATE, DETAIL = v_detail, HINT = v_hint;
         due.busy := (due).busy + 1;
         RETURN due;
     WHEN OTHERS OR assert_failure THEN
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-        PERFORM hotmesh_dba._record_failure(v_policy, SQLSTATE, SQLERRM, v_detail);
-        due.runs := (due).runs + 1;
-        RETURN hotmesh_dba._with_failure(due, SQLSTATE, SQLERRM, v_hint);
+        RETURN hotmesh_dba._fail_turn(due, SQLSTATE, SQLERRM, v_detail, v_hint);
 END
 $$;
 
@@ -130,18 +168,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_none  hotmesh_dba._run;
-    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).apps), 0);
+    v_share interval := ((due).ends_at - clock_timestamp()) / nullif(cardinality((due).waiting), 0);
 BEGIN
     v_none.ended := true;
     due.run := v_none;
-    IF cardinality((due).apps) = 0 THEN
+    IF cardinality((due).waiting) = 0 THEN
         due.ended := true;
         RETURN due;
     END IF;
-    due.app := (due).apps[1];
-    due.name := (due).names[1];
-    due.apps := (due).apps[2 :];
-    due.names := (due).names[2 :];
+    due.policy := (due).waiting[1];
+    due.waiting := (due).waiting[2 :];
     IF v_share <= '0' THEN
         due.postponed := (due).postponed + 1;
         RETURN due;
@@ -159,7 +195,7 @@ BEGIN
     IF (run).id IS NULL THEN
         RETURN due;
     ELSIF (run).stop_reason = 'cancelled' THEN
-        due.apps := '{}';
+        due.waiting := '{}';
     END IF;
     IF (run).sqlstate IS NOT NULL THEN
         RETURN hotmesh_dba._with_failure(due, (run).sqlstate, (run).message, (run).hint);
@@ -178,6 +214,10 @@ BEGIN
         RAISE WARNING '% policies are left for the next call: max_runtime', (due).postponed
             USING HINT = 'They are the first then; or give it more time: max_runtime => ''1 hour''.';
     END IF;
+    IF (due).others > 0 THEN
+        RAISE NOTICE '% policies are left to the owners of their apps, whose code a superuser would execute', (due).others
+            USING HINT = 'Call it as a member of those roles; or, where they are trusted: CALL hotmesh_dba.run_due(trust_owners => true);';
+    END IF;
     IF (due).failed > 0 THEN
         RAISE EXCEPTION '% of % policies failed', (due).failed, (due).runs
             USING ERRCODE = (due).sqlstate,
@@ -189,10 +229,12 @@ $$;
 
 CREATE OR REPLACE PROCEDURE hotmesh_dba.run_due(
     max_runtime     interval DEFAULT NULL,
+    trust_owners    boolean  DEFAULT false,
     INOUT runs      int      DEFAULT NULL,
     INOUT failed    int      DEFAULT NULL,
     INOUT busy      int      DEFAULT NULL,
-    INOUT postponed int      DEFAULT NULL)
+    INOUT postponed int      DEFAULT NULL,
+    INOUT others    int      DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -201,7 +243,7 @@ DECLARE
 BEGIN
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    v_due := hotmesh_dba._begin_round(max_runtime);
+    v_due := hotmesh_dba._begin_round(max_runtime, trust_owners);
     LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -217,13 +259,15 @@ BEGIN
     failed := v_due.failed;
     busy := v_due.busy;
     postponed := v_due.postponed;
+    others := v_due.others;
     PERFORM hotmesh_dba._report_round(v_due);
 END
 $$;
 
-COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, int, int, int, int) IS
+COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, boolean, int, int, int, int, int) IS
 'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
 max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
-runs, failed, busy, postponed: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time.
+trust_owners (false): a superuser leaves other owners'' apps alone, with a NOTICE, for whatever these have put on their tables (a trigger, an index on a function) is executed by whoever prunes them; true: they are pruned too.
+runs, failed, busy, postponed, others: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time; and how many of other owners'' apps a superuser left to them.
 One that fails does not stop the others, and waits for its next turn. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';

@@ -1,9 +1,3 @@
--- Where no step that is on needs a window, one that nothing is older than.
-CREATE OR REPLACE FUNCTION hotmesh_dba._policy_retention(policy hotmesh_dba.policy) RETURNS interval
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce(policy.retention, '100 years') $$;
-
 -- Who disables a policy means its schedules too.
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_enabled(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -44,6 +38,7 @@ BEGIN
     IF (v_run).schema_oid IS DISTINCT FROM policy.app_oid THEN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
     END IF;
+    PERFORM hotmesh_dba._check_steps_owner((v_run).app, (v_run).steps);
     UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
     v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;

@@ -34,19 +34,7 @@ cron_expression: minute, hour, day of the month, month, day of the week; in the 
 job_name: what the job is called.
 scheduled: true where pg_cron is in this database, and it is done. false where pg_cron lives in another database of the cluster: then nothing was done, and a superuser has to run there what is in the next column.
 statement: the statement.
-Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, or a disabled policy; 42501 not the owner''s, or no USAGE.';
-
--- Of an app that is gone too, by the name that it had.
-CREATE OR REPLACE FUNCTION hotmesh_dba._app_or_name(app_id text) RETURNS name
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN hotmesh_dba.app_schema(app_id);
-EXCEPTION WHEN invalid_schema_name OR wrong_object_type THEN
-    RETURN app_id;
-END
-$$;
+Errors: 42704 no such policy; 22023 invalid cron_expression; 0A000 no pg_cron; 55000 not created in this database, a disabled policy, or an owner who cannot log in; 42501 not the owner''s, or no USAGE.';
 
 CREATE OR REPLACE FUNCTION hotmesh_dba.unschedule(app_id text, policy_name text)
 RETURNS TABLE (job_name text, scheduled boolean, statement text)

@@ -3,13 +3,13 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._argument(command text, routine text, num
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT replace((regexp_match(command, '\mhotmesh_dba\s*\.\s*' || routine || '\s*\('
-                                          || repeat('\s*(?:\w+\s*=>)?\s*''(?:[^'']|'''')*''\s*,', number - 1)
-                                          || '\s*(?:\w+\s*=>)?\s*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
+    SELECT replace((regexp_match(command, '[[:<:]]hotmesh_dba[[:space:]]*[.][[:space:]]*' || routine || '[[:space:]]*[(]'
+                                          || repeat('[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''(?:[^'']|'''')*''[[:space:]]*,', number - 1)
+                                          || '[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
 $$;
 
 -- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
--- last outcome. pg_cron may not be there, so its tables stand in text alone.
+-- last outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there, so its tables stand in text alone.
 CREATE OR REPLACE FUNCTION hotmesh_dba._schedules()
 RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
                last_started timestamptz, last_finished timestamptz, last_status text, last_message text)
@@ -25,8 +25,9 @@ BEGIN
         SELECT j.jobid, j.jobname::text, j.command, j.schedule, j.username::name, j.database::name, j.active,
                d.start_time, d.end_time, d.status, d.return_message
         FROM cron.job j
-        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
-        WHERE j.command ~* '\mhotmesh_dba\s*\.'
+        LEFT JOIN LATERAL (SELECT r.* FROM cron.job_run_details r WHERE r.jobid = j.jobid AND r.runid > (SELECT max(l.runid) - 10000 FROM cron.job_run_details l)
+                           ORDER BY r.runid DESC LIMIT 1) d ON true
+        WHERE j.command ~* '[[:<:]]hotmesh_dba[[:space:]]*[.]'
     $query$;
 END
 $$;
@@ -52,5 +53,5 @@ COMMENT ON COLUMN hotmesh_dba.schedules.database IS 'In which database.';
 COMMENT ON COLUMN hotmesh_dba.schedules.active IS 'Whether pg_cron runs it.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_started IS 'When it last began; NULL where it never did, or pg_cron keeps no record.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_finished IS 'When that ended.';
-COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says.';
+COMMENT ON COLUMN hotmesh_dba.schedules.last_status IS 'starting, running, succeeded or failed, as pg_cron says; NULL where it never ran, or not among its last 10,000.';
 COMMENT ON COLUMN hotmesh_dba.schedules.last_message IS 'What the server said: CALL, or the error.';

@@ -55,15 +55,16 @@ BEGIN
         v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
         batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
-        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(),
-        (SELECT n.oid FROM pg_namespace n WHERE n.nspname = v_app), hotmesh_dba._origin())::hotmesh_dba.policy);
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
+    v_policy := hotmesh_dba._bind_policy(v_policy, v_app);
     PERFORM hotmesh_dba._check_policy(v_policy);
+    PERFORM hotmesh_dba._check_steps_owner(v_app, hotmesh_dba._policy_steps(v_policy));
     RETURN hotmesh_dba._save_policy(v_policy);
 END
 $$;
 
 COMMENT ON FUNCTION hotmesh_dba.set_policy(text, text, interval, boolean, boolean, boolean, text[], boolean, boolean, boolean, boolean, interval, interval, boolean, int, interval, interval, interval, bigint, boolean, bigint, interval, numeric, interval, boolean, text) IS
-'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables.
+'Sets a policy of an app: what run_policy and run_due remove. It replaces the whole policy of that name, and returns it resolved. In a policy every step is off unless it is named, and no window is set unless it is said. Needs membership in the role that owns the app''s tables; a table that belongs to somebody else is refused.
 app_id: the app (see view hotmesh_dba.app).
 name: 1 to 63 letters, digits, _, . and -.
 retention (NULL), prune_jobs, prune_streams, strip_attributes (false), entity_list (NULL), prune_transient, keep_hmark (false), prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention (NULL), prune_signals (false): as in prune. What is on needs a window, retention or its own; the strip and signals have none.
@@ -79,20 +80,24 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_app name;
+    v_app name := hotmesh_dba._app_or_name(app_id);
 BEGIN
     PERFORM hotmesh_dba._follow_renames();
-    -- By its very name first: the app may be gone.
-    DELETE FROM hotmesh_dba.policy p WHERE p.app::text = drop_policy.app_id AND p.name = drop_policy.name;
+    DELETE FROM hotmesh_dba.policy p
+    WHERE p.name = drop_policy.name AND hotmesh_dba._policy_app(p) = v_app AND hotmesh_dba._may_see_policy(p);
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    -- Of an app that is gone, by the name that it had.
+    DELETE FROM hotmesh_dba.policy p
+    WHERE p.name = drop_policy.name AND p.app::text = app_id AND hotmesh_dba._policy_app(p) IS NULL
+      AND hotmesh_dba._may_see_policy(p);
     IF FOUND THEN
         RETURN;
     END IF;
     v_app := hotmesh_dba.app_schema(app_id);
     PERFORM hotmesh_dba._check_owner(v_app, 'drop a policy of');
-    DELETE FROM hotmesh_dba.policy p WHERE p.app = v_app AND p.name = drop_policy.name;
-    IF NOT FOUND THEN
-        PERFORM hotmesh_dba._raise_no_policy(v_app, name);
-    END IF;
+    PERFORM hotmesh_dba._raise_no_policy(v_app, name);
 END
 $$;
 

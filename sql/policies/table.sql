@@ -31,12 +31,13 @@ CREATE TABLE hotmesh_dba.policy (
     updated_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     app_oid                  oid         NOT NULL,
     origin                   text        NOT NULL,
-    PRIMARY KEY (app, name)
+    owner                    oid         NOT NULL,
+    PRIMARY KEY (origin, app_oid, name)
 );
 
 COMMENT ON TABLE hotmesh_dba.policy IS
 'What is removed from an app, and how often: made by set_policy, run by run_policy and run_due. You see the policies of apps whose owner you are a member of. Dumped and restored with the database.';
-COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema; where that was renamed, the name that it had when the policy was last used.';
 COMMENT ON COLUMN hotmesh_dba.policy.name IS 'Name of the policy: letters, digits, _, . and -; unique in its app.';
 COMMENT ON COLUMN hotmesh_dba.policy.retention IS 'Window of jobs and transient jobs, and of messages without one of their own; NULL where no step needs it.';
 COMMENT ON COLUMN hotmesh_dba.policy.prune_jobs IS 'Whether expired jobs go.';
@@ -66,7 +67,8 @@ COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
-COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid is true; in a restored copy the name counts.';
+COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid and owner are true; in a restored copy the names count.';
+COMMENT ON COLUMN hotmesh_dba.policy.owner IS 'The oid of the role that owned the app''s table jobs when the policy was set: of another owner''s app it removes nothing.';
 
 ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;

@@ -253,6 +253,9 @@ BEGIN
         (run).batch_time);
     run.current := 1;
     run.steps := NULL;
+    IF (run).ends_at > (run).resume_at THEN     -- not told to do nothing: however long the look took, there is time for a batch
+        run.ends_at := greatest((run).ends_at, clock_timestamp() + (run).batch_time);
+    END IF;
     UPDATE hotmesh_dba.run r
     SET expected = (SELECT coalesce(sum(l.due), 0) FROM unnest((run).lanes) l),
         expected_by_step = hotmesh_dba._expected_by_step((run).lanes), updated_at = clock_timestamp()
@@ -285,13 +288,33 @@ BEGIN
 END
 $$;
 
--- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone.
+-- Whatever no block of the run has caught: its record is gone, or somebody else holds its locks. It ends without a record
+-- where even that cannot be written.
+CREATE OR REPLACE FUNCTION hotmesh_dba._abandon_run(run hotmesh_dba._run) RETURNS hotmesh_dba._run
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
+AS $$
+BEGIN
+    RETURN hotmesh_dba._end_run(run, 'error');
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    run.ended := true;
+    run.stop_reason := 'error';
+    RETURN run;
+END
+$$;
+
+-- A cancel in here ends the run with a true record; elsewhere it leaves a row whose process is seen to be gone. (What a
+-- trigger says in its words is an error like any other.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._next(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_reason text;
+    v_reason  text;
+    v_detail  text;
+    v_hint    text;
+    v_context text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
     IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
@@ -310,8 +333,16 @@ BEGIN
         RETURN run;
     END IF;
     RETURN hotmesh_dba._try_batch(run);
-EXCEPTION WHEN query_canceled THEN
-    run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
-    RETURN hotmesh_dba._end_run(run, 'cancelled');
+EXCEPTION
+    WHEN query_canceled THEN
+        GET STACKED DIAGNOSTICS v_context = PG_EXCEPTION_CONTEXT;
+        run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
+        RETURN hotmesh_dba._end_run(run, CASE WHEN split_part(v_context, chr(10), 1) LIKE '% RAISE' THEN 'error' ELSE 'cancelled' END);
+    WHEN OTHERS OR assert_failure THEN
+        IF (run).isolated IS NOT TRUE THEN
+            RAISE;
+        END IF;
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN hotmesh_dba._abandon_run(hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, v_detail, v_hint));
 END
 $$;

@@ -238,7 +238,7 @@ BEGIN
     v_run.max_wal_rate := max_wal_rate;
     v_run.max_replica_lag := max_replica_lag;
     v_run.taken := 0;
-    v_run.resume_at := clock_timestamp();
+    v_run.resume_at := statement_timestamp();
     v_run.replay_lsn := pg_current_wal_insert_lsn();
     v_run.replay_since := clock_timestamp();
     v_run.failed_steps := '{}';

@@ -28,5 +28,6 @@ CREATE TYPE hotmesh_dba._run AS (
     remaining       bigint,
     stop_reason     text,
     ended           boolean,
-    max_percent     numeric         -- the fuse, until it has looked at the steps
+    max_percent     numeric,        -- the fuse, until it has looked at the steps
+    isolated        boolean         -- one of a round: nothing that it meets may end the round
 );

@@ -4,6 +4,7 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
 GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
+ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE isolated boolean;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
 'Of a stopped run: max_runtime, max_rows, locked (rows that others had locked are left). Of a failed one: error, cancelled, max_percent (the fuse of its policy).';
 COMMENT ON TABLE hotmesh_dba.run IS
@@ -42,12 +43,13 @@ CREATE TABLE hotmesh_dba.policy (
     updated_at               timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     app_oid                  oid         NOT NULL,
     origin                   text        NOT NULL,
-    PRIMARY KEY (app, name)
+    owner                    oid         NOT NULL,
+    PRIMARY KEY (origin, app_oid, name)
 );
 
 COMMENT ON TABLE hotmesh_dba.policy IS
 'What is removed from an app, and how often: made by set_policy, run by run_policy and run_due. You see the policies of apps whose owner you are a member of. Dumped and restored with the database.';
-COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema.';
+COMMENT ON COLUMN hotmesh_dba.policy.app IS 'Name of the app schema; where that was renamed, the name that it had when the policy was last used.';
 COMMENT ON COLUMN hotmesh_dba.policy.name IS 'Name of the policy: letters, digits, _, . and -; unique in its app.';
 COMMENT ON COLUMN hotmesh_dba.policy.retention IS 'Window of jobs and transient jobs, and of messages without one of their own; NULL where no step needs it.';
 COMMENT ON COLUMN hotmesh_dba.policy.prune_jobs IS 'Whether expired jobs go.';
@@ -77,7 +79,8 @@ COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
-COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid is true; in a restored copy the name counts.';
+COMMENT ON COLUMN hotmesh_dba.policy.origin IS 'The database in which app_oid and owner are true; in a restored copy the names count.';
+COMMENT ON COLUMN hotmesh_dba.policy.owner IS 'The oid of the role that owned the app''s table jobs when the policy was set: of another owner''s app it removes nothing.';
 
 ALTER TABLE hotmesh_dba.policy ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON hotmesh_dba.policy TO PUBLIC;
@@ -85,16 +88,15 @@ SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.policy', '');
 
 -- A round of run_due, as the procedure carries it from policy to policy.
 CREATE TYPE hotmesh_dba._due AS (
-    apps      name[],       -- of the policies whose turn is still to come
-    names     text[],
+    waiting   hotmesh_dba.policy[],     -- those whose turn is still to come
+    policy    hotmesh_dba.policy,       -- the one at work
     ends_at   timestamptz,  -- max_runtime
-    app       name,         -- of the policy at work
-    name      text,
     run       hotmesh_dba._run,
     runs      int,          -- begun, or failed before they could
     failed    int,
     postponed int,          -- for want of time
     busy      int,          -- whose app another run, or somebody's lock, held
+    others    int,          -- left to their apps' owners
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean

@@ -144,13 +144,13 @@ def test_what_nobody_has_counted_is_unknown_and_not_none(conn: Connection) -> No
 @pytest.mark.usefixtures("owner")
 def test_a_row_a_table_and_policy(conn: Connection) -> None:
     add_work(conn)
-    assert [(row.table_name, row.policy, row.due) for row in backlog(conn)] == [
+    assert [(row.table_name, row.policy, row.due) for row in backlog(conn, "myapp")] == [
         (table, None, None) for table in TABLES
     ]
     set_policy(conn, "a", "retention => '7 days', prune_jobs => true")
     set_policy(conn, "b", "retention => '90 days', prune_jobs => true, prune_signals => true")
     set_policy(conn, "c", "strip_attributes => true, enabled => false")
-    assert [(row.table_name, row.policy, row.due) for row in backlog(conn)] == [
+    assert [(row.table_name, row.policy, row.due) for row in backlog(conn, "myapp")] == [
         ("jobs", "a", 83),
         ("jobs", "b", 0),
         ("jobs_attributes", None, None),
@@ -158,6 +158,18 @@ def test_a_row_a_table_and_policy(conn: Connection) -> None:
         ("worker_streams", None, None),
         ("signal_registry", "b", 20),
     ]
+
+
+@pytest.mark.usefixtures("owner")
+@pytest.mark.parametrize("moment", ["-infinity", "infinity", "294000-01-01"])
+def test_a_forged_record_hides_nothing(conn: Connection, moment: str) -> None:
+    add_work(conn)
+    set_policy(conn)
+    run(conn, "CALL hotmesh_dba.run_policy('myapp', 'p')")
+    add_work(conn, work=Work(signals=500))
+    run(conn, f"UPDATE hotmesh_dba.run SET started_at = '{moment}', updated_at = '{moment}'")
+    found = by_table(conn)["signal_registry"]
+    assert (found.due, found.rows_per_second, found.time_to_drain) == (500, None, None)
 
 
 @pytest.mark.usefixtures("owner")

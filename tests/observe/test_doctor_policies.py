@@ -77,8 +77,7 @@ def test_coverage_by_runs_without_a_policy(conn: Connection) -> None:
     assert status(conn, "coverage") == {"warning"}
 
 
-@pytest.mark.usefixtures("owner")
-def test_unrun_policies_of_run_due(conn: Connection) -> None:
+def test_unrun_policies_of_run_due(conn: Connection, connect: Connect, owner: str) -> None:
     set_policy(conn, options=STREAMS + ", every => '1 day'")
     run(conn, AGE.format("47 hours"))
     assert status(conn, "unrun_policies") == {"ok"}
@@ -86,7 +85,7 @@ def test_unrun_policies_of_run_due(conn: Connection) -> None:
     found = bad(conn, "unrun_policies")
     assert found.status == "problem"
     assert "never ran" in found.detail
-    typed(conn, found)
+    typed(connect(owner), found)
     assert status(conn, "unrun_policies") == {"ok"}
     run(conn, AGE_RUNS.format("3 days"))
     assert "its last run began on" in bad(conn, "unrun_policies").detail
@@ -192,11 +191,11 @@ def test_backlog(conn: Connection) -> None:
     """Due since 23 days under a window of 7; within the grace under one of 28."""
     add_work(conn)
     set_policy(conn, "patient", "retention => '29 days', prune_streams => true")
-    assert status(conn, "backlog") == {"ok"}
+    assert status(conn, "backlog", "myapp") == {"ok"}
     set_policy(conn, "monthly", STREAMS + ", every => '30 days'")
-    assert status(conn, "backlog") == {"ok"}
+    assert status(conn, "backlog", "myapp") == {"ok"}
     set_policy(conn, options=STREAMS)
-    rows = [row for row in findings(conn, "backlog") if row.status != "ok"]
+    rows = [row for row in findings(conn, "backlog", "myapp") if row.status != "ok"]
     assert [(row.status, row.detail) for row in rows] == [
         (
             "problem",
@@ -205,7 +204,24 @@ def test_backlog(conn: Connection) -> None:
         for table, count in (("engine_streams", 60), ("worker_streams", 40))
     ]
     typed(conn, rows[0])
-    assert status(conn, "backlog") == {"ok"}
+    assert status(conn, "backlog", "myapp") == {"ok"}
+
+
+@pytest.mark.usefixtures("owner")
+def test_backlog_behind_rows_that_the_look_cannot_pass(conn: Connection) -> None:
+    """All that it came upon are another entity's: that nothing is due it cannot say."""
+    run(
+        conn,
+        "INSERT INTO myapp.jobs (key, entity, status, expired_at)"
+        " SELECT 'k' || n, CASE WHEN n > 1500 THEN 'book' ELSE 'author' END, 0,"
+        " now() - interval '90 days' + n * interval '1 minute' FROM generate_series(1, 1510) n",
+    )
+    set_policy(conn, options=JOBS.format("7 days") + ", entity_list => '{book}'")
+    (found,) = findings(conn, "backlog", "myapp")
+    assert found.status == "unknown"
+    assert "None of the oldest rows of myapp.jobs" in found.detail
+    run(conn, "DELETE FROM myapp.jobs WHERE entity = 'author'")
+    assert status(conn, "backlog", "myapp") == {"problem"}
 
 
 JOBS = "retention => '{}', prune_jobs => true"

@@ -100,11 +100,17 @@ def test_a_superusers(root: Connection, mine: Connection) -> None:
     assert status(root, "schedule_roles") == {"ok"}
     run(root, "DELETE FROM cron.job")
     run(root, f"SELECT cron.schedule('p', '0 2 29 2 *', $$ {BARE} $$)")
-    run(root, "SELECT cron.schedule('all', '0 2 29 2 *', 'CALL hotmesh_dba.run_due()')")
+    run(root, "SELECT cron.schedule('own', '0 2 29 2 *', 'CALL hotmesh_dba.run_due()')")
+    trusting = "CALL hotmesh_dba.run_due(trust_owners => true)"
+    run(root, f"SELECT cron.schedule('all', '0 2 29 2 *', '{trusting}')")
+    run(root, "ALTER ROLE owner NOLOGIN")
     rows = [row for row in findings(root, "schedule_roles") if row.status == "problem"]
     assert [row.app for row in rows] == [None, "myapp"]
+    assert 'Schedule "all"' in rows[0].detail
     for row in rows:
         typed(root, row)
+    assert one(root, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'owner'")
+    run(root, "DELETE FROM cron.job WHERE jobname = 'own'")
     assert status(root, "schedule_roles") == {"ok"}
     assert run(root, "SELECT DISTINCT username FROM cron.job") == [("owner",)]
 

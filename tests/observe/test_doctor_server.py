@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect, Database, NewApp, NewRole
-from tests.deploy.observe import deploy, one, run, wait_until
+from tests.deploy.observe import background, deploy, one, run, wait_until
 from tests.observe.watch import bad, findings, status, typed
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
@@ -135,6 +135,24 @@ def test_old_transactions_that_write(conn: Connection, connect: Connect) -> None
     assert bad(conn, "old_transactions").status == "warning"
     writer.commit()
     assert status(conn, "old_transactions") == {"ok"}
+
+
+def test_a_vacuum_is_no_old_transaction(conn: Connection, connect: Connect) -> None:
+    """Nobody's dead rows wait for it; least of all should it be ended."""
+    worker = connect()
+    run(worker, "CREATE TABLE big AS SELECT n FROM generate_series(1, 100000) n; DELETE FROM big")
+    run(worker, "SET vacuum_cost_delay = '50 ms'; SET vacuum_cost_limit = 1")
+    run(conn, AT_ONCE)
+    with background(worker, "VACUUM big") as task:
+        try:
+            seen = (
+                "SELECT count(*) FROM pg_stat_activity a JOIN pg_stat_progress_vacuum USING (pid)"
+            )
+            wait_until("it", lambda: one(conn, f"{seen} WHERE a.backend_xmin IS NOT NULL") == 1)
+            assert status(conn, "old_transactions") == {"ok"}
+        finally:
+            worker.cancel()
+        assert task.exception() is not None
 
 
 def test_old_transactions_of_other_databases_are_no_harm(db: Database, conn: Connection) -> None:

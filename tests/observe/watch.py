@@ -64,16 +64,18 @@ def set_policy(
     run(conn, f"SELECT hotmesh_dba.set_policy('{app}', '{name}', {options})")
 
 
-def findings(conn: Connection, check: str | None = None) -> list[Finding]:
+def findings(
+    conn: Connection, check: str | None = None, app_id: str | None = None
+) -> list[Finding]:
     """What doctor() says, or one check of it."""
     with conn.cursor(row_factory=class_row(Finding)) as cursor:
-        rows = cursor.execute("SELECT * FROM hotmesh_dba.doctor()").fetchall()
+        rows = cursor.execute("SELECT * FROM hotmesh_dba.doctor(%s)", [app_id]).fetchall()
     return [row for row in rows if check in (None, row.check_name)]
 
 
-def status(conn: Connection, check: str) -> set[str]:
+def status(conn: Connection, check: str, app_id: str | None = None) -> set[str]:
     """The statuses that a check gives."""
-    return {row.status for row in findings(conn, check)}
+    return {row.status for row in findings(conn, check, app_id)}
 
 
 def bad(conn: Connection, check: str) -> Finding:

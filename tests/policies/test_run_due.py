@@ -15,6 +15,7 @@ from tests.runs.work import Work, add_work, last, rows, runs, said
 from tests.support.server import Connection
 
 DUE = "CALL hotmesh_dba.run_due()"
+DUE_OF_ALL = "CALL hotmesh_dba.run_due(trust_owners => true)"
 HOURLY = f"{ALL}, every => '1 hour'"
 SIGNALS = "prune_signals => true, max_percent => 100, every => '1 hour'"
 
@@ -35,7 +36,11 @@ def ran(conn: Connection) -> list[tuple[str, str | None, str]]:
 
 def age(conn: Connection, by: str) -> None:
     """All that was, was longer ago."""
-    run(conn, f"UPDATE hotmesh_dba.run SET started_at = started_at - interval '{by}'")
+    run(
+        conn,
+        f"UPDATE hotmesh_dba.run SET started_at = started_at - interval '{by}';"
+        f"UPDATE hotmesh_dba.policy SET created_at = created_at - interval '{by}'",
+    )
 
 
 def test_it_runs_what_is_due(conn: Connection, work: Work) -> None:
@@ -43,24 +48,24 @@ def test_it_runs_what_is_due(conn: Connection, work: Work) -> None:
     set_policy(conn, f"{HOURLY}, enabled => false", app="second")
     set_policy(conn, ALL, app="third")  # it has no `every`
     set_policy(conn, SIGNALS, "signals", app="third")
-    assert run(conn, DUE) == [(2, 0, 0, 0)]
+    assert run(conn, DUE) == [(2, 0, 0, 0, 0)]
     assert ran(conn) == [("first", "nightly", "completed"), ("third", "signals", "completed")]
     assert [run.rows for run in runs(conn)] == [work.rows, work.signals]
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     age(conn, "50 minutes")
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     age(conn, "10 minutes")
-    assert run(conn, DUE) == [(2, 0, 0, 0)]
+    assert run(conn, DUE) == [(2, 0, 0, 0, 0)]
     assert len(runs(conn)) == 4
 
 
 def test_a_call_by_hand_counts_too(conn: Connection, work: Work) -> None:
     set_policy(conn, HOURLY, app="first")
     run(conn, "CALL hotmesh_dba.run_policy('first', 'nightly')")
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     run(conn, "CALL hotmesh_dba.prune_batched('first')")  # not the policy's
     age(conn, "1 hour")
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     assert work.rows == runs(conn)[0].rows
 
 
@@ -70,7 +75,7 @@ def test_the_one_that_waits_longest_is_first(conn: Connection, work: Work) -> No
     for name in ("third", "first"):
         run(conn, f"CALL hotmesh_dba.run_policy('{name}', 'nightly')")
     age(conn, "2 hours")
-    assert run(conn, DUE) == [(3, 0, 0, 0)]
+    assert run(conn, DUE) == [(3, 0, 0, 0, 0)]
     assert [run.app for run in runs(conn)][2:] == ["second", "third", "first"]
     assert work.rows
 
@@ -80,10 +85,10 @@ def test_each_sees_to_its_own(conn: Connection, owners: Owners) -> None:
         add_work(conn, name)
         set_policy(owner, HOURLY, app=name)
     before = rows(conn, "yours")
-    assert run(owners.mine, DUE) == [(1, 0, 0, 0)]
+    assert run(owners.mine, DUE) == [(1, 0, 0, 0, 0)]
     assert rows(conn, "yours") == before
     assert ran(conn) == [("mine", "nightly", "completed")]
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE_OF_ALL) == [(1, 0, 0, 0, 0)]
     assert last(conn).app == "yours"
 
 
@@ -107,11 +112,11 @@ def test_one_that_fails_does_not_stop_the_rest(conn: Connection, owners: Owners)
     failed = last(owners.mine)
     assert (failed.error_sqlstate, failed.rows, failed.group_id) == ("42501", 0, failed.id)
     # `every` is kept to, whatever came of it.
-    assert run(owners.mine, DUE) == [(0, 0, 0, 0)]
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(owners.mine, DUE) == [(0, 0, 0, 0, 0)]
+    assert run(conn, DUE_OF_ALL) == [(1, 0, 0, 0, 0)]
     age(conn, "1 hour")
     run(conn, f"GRANT DELETE ON mine.jobs TO {owners.me}")
-    assert run(owners.mine, DUE) == [(2, 0, 0, 0)]
+    assert run(owners.mine, DUE) == [(2, 0, 0, 0, 0)]
 
 
 def test_failures_between_others(conn: Connection, work: Work) -> None:
@@ -144,7 +149,7 @@ def test_failures_between_others(conn: Connection, work: Work) -> None:
         ("z", "completed", None),
     ]
     assert runs(conn)[2].rows == work.jobs + work.transient - 1 + 3
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
 
 
 @pytest.mark.parametrize("by_owner", [True, False])
@@ -153,11 +158,11 @@ def test_one_whose_app_is_gone(conn: Connection, owners: Owners, *, by_owner: bo
     set_policy(owners.yours, SIGNALS, app="yours")
     run(conn, "DROP SCHEMA mine CASCADE")
     caller = owners.mine if by_owner else conn
-    refusal = refused(caller, "55000", DUE)
+    refusal = refused(caller, "55000", DUE_OF_ALL)
     assert '"mine"' in refusal.detail
     assert ran(caller)[0] == ("mine", "nightly", "failed")
     assert len(runs(caller)) == (1 if by_owner else 2)
-    assert run(caller, DUE) == [(0, 0, 0, 0)]
+    assert run(caller, DUE) == [(0, 0, 0, 0, 0)]
     assert runs(owners.yours, "app = 'mine'") == []
     run(owners.mine, "SELECT hotmesh_dba.drop_policy('mine', 'nightly')")
     assert [policy["app"] for policy in policies(conn)] == ["yours"]
@@ -167,7 +172,7 @@ def test_a_renamed_app_is_followed(conn: Connection, owners: Owners) -> None:
     work = add_work(conn, "mine")
     set_policy(owners.mine, SIGNALS, app="mine")
     run(conn, "ALTER SCHEMA mine RENAME TO other")
-    assert run(owners.mine, DUE) == [(1, 0, 0, 0)]
+    assert run(owners.mine, DUE) == [(1, 0, 0, 0, 0)]
     assert (last(conn).app, last(conn).rows) == ("other", work.signals)
 
 
@@ -182,7 +187,7 @@ def test_one_held_by_another_run_is_skipped(conn: Connection, connect: Connect, 
     with background(other, held) as task:
         try:
             wait_until("a batch", lambda: bool(runs(conn)) and last(conn).batches > 0)
-            assert run(conn, DUE) == [(1, 0, 1, 0)]
+            assert run(conn, DUE) == [(1, 0, 1, 0, 0)]
         finally:
             other.cancel()
         assert said(task.exception()).sqlstate == "57014"
@@ -194,7 +199,7 @@ def test_one_held_by_another_run_is_skipped(conn: Connection, connect: Connect, 
     assert "hotmesh_dba.progress" in warning.hint
     assert last(conn).app == "second"
     # Its turn has not passed.
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     assert (last(conn).app, last(conn).policy) == ("first", "nightly")
     assert work.signals
 
@@ -216,7 +221,7 @@ def test_each_gets_a_fair_share_of_the_time(conn: Connection, work: Work) -> Non
         set_policy(conn, f"{slow}, every => '1 hour'", app=name)
     set_policy(conn, SIGNALS, app="third")
     caught = warnings_of(conn)
-    assert run(conn, "CALL hotmesh_dba.run_due('3 s')") == [(3, 0, 0, 0)]
+    assert run(conn, "CALL hotmesh_dba.run_due('3 s')") == [(3, 0, 0, 0, 0)]
     done = runs(conn)
     assert [run.outcome for run in done] == [
         ("stopped", "max_runtime"),
@@ -235,7 +240,7 @@ def test_the_policys_own_max_runtime_counts_from_its_turn(conn: Connection, work
     slow = "prune_signals => true, max_percent => 100, batch_size => 1, batch_pause => '0.2 s'"
     for name in ("first", "second"):
         set_policy(conn, f"{slow}, max_runtime => '1 s', every => '1 hour'", app=name)
-    assert run(conn, DUE) == [(2, 0, 0, 0)]
+    assert run(conn, DUE) == [(2, 0, 0, 0, 0)]
     assert all(run.outcome == ("stopped", "max_runtime") for run in runs(conn))
     assert all(0 < run.rows < work.signals for run in runs(conn))
 
@@ -244,11 +249,11 @@ def test_what_comes_too_late_is_left(conn: Connection, work: Work) -> None:
     for name in ("first", "second"):
         set_policy(conn, SIGNALS, app=name)
     caught = warnings_of(conn)
-    assert run(conn, "CALL hotmesh_dba.run_due('0')") == [(0, 0, 0, 2)]
+    assert run(conn, "CALL hotmesh_dba.run_due('0')") == [(0, 0, 0, 2, 0)]
     [warning] = caught
     assert warning.message == "2 policies are left for the next call: max_runtime"
     assert "max_runtime => " in warning.hint
-    assert run(conn, DUE) == [(2, 0, 0, 0)]
+    assert run(conn, DUE) == [(2, 0, 0, 0, 0)]
     assert work.rows
 
 
@@ -269,7 +274,7 @@ def test_a_cancel_ends_the_round(conn: Connection, connect: Connect, work: Work)
 def test_a_seldom_one_is_not_forgotten_for_many_others(conn: Connection, work: Work) -> None:
     """The record keeps a thousand runs an app, and of each policy the last."""
     set_policy(conn, "strip_attributes => true, every => '30 days'", "monthly", app="first")
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     run(
         conn,
         "INSERT INTO hotmesh_dba.run (group_id, app, worker, workers, options, jobs_before,"
@@ -279,11 +284,11 @@ def test_a_seldom_one_is_not_forgotten_for_many_others(conn: Connection, work: W
     )
     run(conn, "CALL hotmesh_dba.prune_batched('first')")
     assert len(runs(conn)) < 1010
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     age(conn, "200 days")
     run(conn, "UPDATE hotmesh_dba.policy SET every = '1 year'")
     run(conn, "CALL hotmesh_dba.prune_batched('first')")
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     assert len(runs(conn)) == 2
     assert work.rows
 
@@ -301,10 +306,10 @@ def test_bad_input(conn: Connection, work: Work) -> None:
 
 def test_a_record_of_the_future_keeps_none_waiting(conn: Connection, work: Work) -> None:
     set_policy(conn, SIGNALS, app="first")
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     for moment in ("infinity", "294000-01-01"):
         run(conn, f"UPDATE hotmesh_dba.run SET started_at = '{moment}'")
-        assert run(conn, DUE) == [(1, 0, 0, 0)]
+        assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     assert work.rows
 
 
@@ -313,7 +318,7 @@ def test_whatever_isolation_is_the_default(conn: Connection, work: Work, default
     set_policy(conn, f"{HOURLY}, batch_size => 20", app="first")
     set_policy(conn, SIGNALS, app="second")
     run(conn, f"SET default_transaction_isolation = '{default}'")
-    assert run(conn, DUE) == [(2, 0, 0, 0)]
+    assert run(conn, DUE) == [(2, 0, 0, 0, 0)]
     run(conn, "CALL hotmesh_dba.run_policy('first', 'nightly')")
     assert [run.rows for run in runs(conn)] == [work.rows, work.signals, 0]
     assert one(conn, "SHOW default_transaction_isolation") == default
@@ -322,9 +327,9 @@ def test_whatever_isolation_is_the_default(conn: Connection, work: Work, default
 def test_a_tick_that_comes_a_moment_early(conn: Connection, work: Work) -> None:
     """A run begins after its tick, so the next day's comes before a day has passed."""
     set_policy(conn, f"{ALL}, every => '1 day'", app="first")
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     age(conn, "23 hours 40 minutes")
-    assert run(conn, DUE) == [(0, 0, 0, 0)]
+    assert run(conn, DUE) == [(0, 0, 0, 0, 0)]
     age(conn, "19 minutes 50 seconds")
-    assert run(conn, DUE) == [(1, 0, 0, 0)]
+    assert run(conn, DUE) == [(1, 0, 0, 0, 0)]
     assert work.rows

@@ -198,7 +198,7 @@ def test_an_app_made_anew_has_no_policy_of_the_old(conn: Connection, app: NewApp
     run(conn, "DROP SCHEMA myapp CASCADE")
     deploy(conn, app("myapp"))
     add_work(conn)
-    refusal = refused(conn, "55000", running())
+    refusal = refused(conn, "42704", running())
     assert "set_policy" in refusal.hint
     assert runs(conn) == []
     set_policy(conn)

@@ -91,10 +91,13 @@ def test_a_superusers_is_the_owners(root: Connection, mine: Connection) -> None:
     ]  # fmt: skip
     run(root, END)
     assert schedules(root) == []
-    run(root, "ALTER ROLE owner NOLOGIN")  # nobody could run it then
+    run(root, "ALTER ROLE owner NOLOGIN")
+    refusal = refused(root, "55000", NIGHTLY)  # for a superuser would execute the owner's code
+    assert refusal.hint.startswith("ALTER ROLE owner LOGIN;")
+    assert schedules(root) == []
+    run(root, "ALTER ROLE owner LOGIN")
     run(root, NIGHTLY)
-    assert schedules(root, "role") == [("postgres",)]
-    assert schedules(mine) == []
+    assert schedules(root, "role") == [("owner",)]
     run(root, END)
 
 

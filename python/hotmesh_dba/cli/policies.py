@@ -213,6 +213,14 @@ def run_due(
             help="Stop after this time; each policy gets its fair share of it.",
         ),
     ] = None,
+    trust_owners: Annotated[
+        bool,
+        typer.Option(
+            "--trust-owners",
+            help="As a superuser, prune other owners' apps too: whatever these have put on their"
+            " tables is executed with all rights.",
+        ),
+    ] = False,
     vacuum_afterwards: Vacuum = False,
     yes: Yes = False,
     strict: Strict = False,
@@ -227,7 +235,9 @@ def run_due(
         if not yes and somebody_there():
             _ask_due(dba)
         result = live_result(
-            "run-due", settings, lambda progress: dba.run_due(max_runtime, progress=progress)
+            "run-due",
+            settings,
+            lambda progress: dba.run_due(max_runtime, trust_owners=trust_owners, progress=progress),
         )
         record = asdict(result)
         _show_due(result, as_json)
@@ -275,7 +285,11 @@ def _show_due(result: DueResult, as_json: bool) -> None:
 
 def _nothing_ran(result: DueResult) -> str:
     """Return why there is no run to show; which policies were busy, a warning has said."""
-    left = {"busy": result.busy, "postponed": result.postponed}
+    left = {
+        "busy": result.busy,
+        "postponed": result.postponed,
+        "left to their owners (see --trust-owners)": result.others,
+    }
     words = [f"{count} {why}" for why, count in left.items() if count]
     return f"nothing was run: {', '.join(words)}" if words else "nothing is due"
 

@@ -1,34 +1,35 @@
 -- The checks one after the other, each by itself.
 
--- Of which kind a check is: of the database, of each app, or of both; and whether only an app's owner can know.
+-- Of which kind a check is: of the database, of each app, or of both; whether only an app's owner can know; and whether it
+-- reads the app's tables.
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_checks()
-RETURNS TABLE (name text, of_database boolean, of_app boolean, owners boolean, healthy text)
+RETURNS TABLE (name text, of_database boolean, of_app boolean, owners boolean, reads boolean, healthy text)
 LANGUAGE sql IMMUTABLE ROWS 20
 SET search_path = pg_catalog, pg_temp
 AS $$
-    VALUES ('extension',             true,  false, false, 'As new as its files.'),
-           ('autovacuum',            true,  false, false, 'On.'),
-           ('lock_table',            true,  false, false, 'Large enough.'),
-           ('old_transactions',      true,  false, false, 'None.'),
-           ('prepared_transactions', true,  false, false, 'None.'),
-           ('replication_slots',     true,  false, false, 'None that nobody reads from.'),
-           ('standby_feedback',      true,  false, false, 'No standby holds back much.'),
-           ('schedules',             true,  true,  false, 'None that fails, never ran or is switched off.'),
-           ('schedule_roles',        true,  true,  false, 'No superuser''s.'),
-           ('wrapper',               false, true,  false, 'The app''s function prune is ours.'),
-           ('migration',             false, true,  false, 'Column and index pruned_at are in place.'),
-           ('foreign_key_index',     false, true,  false, 'Attributes are found by their job.'),
-           ('privileges',            false, true,  false, 'You may prune.'),
-           ('row_security',          false, true,  false, 'Not in the way.'),
-           ('disable_triggers',      false, true,  true,  'Possible for you.'),
-           ('coverage',              false, true,  true,  'Something takes rows of every table that has many.'),
-           ('unrun_policies',        false, true,  true,  'Every enabled policy is run.'),
-           ('last_runs',             false, true,  true,  'None that failed.'),
-           ('backlog',               false, true,  true,  'Nothing has been due for long.'),
-           ('conflicts',             false, true,  true,  'No two policies take the same rows in different ways.'),
-           ('table_autovacuum',      false, true,  false, 'On for every table.'),
-           ('dead_rows',             false, true,  false, 'Not more than autovacuum lets be.'),
-           ('vacuum_threshold',      false, true,  false, 'Fine enough.')
+    VALUES ('extension',             true,  false, false, false, 'As new as its files.'),
+           ('autovacuum',            true,  false, false, false, 'On.'),
+           ('lock_table',            true,  false, false, false, 'Large enough.'),
+           ('old_transactions',      true,  false, false, false, 'None.'),
+           ('prepared_transactions', true,  false, false, false, 'None.'),
+           ('replication_slots',     true,  false, false, false, 'None that nobody reads from.'),
+           ('standby_feedback',      true,  false, false, false, 'No standby holds back much.'),
+           ('schedules',             true,  true,  false, false, 'None that fails, never ran or is switched off.'),
+           ('schedule_roles',        true,  true,  false, false, 'No superuser''s.'),
+           ('wrapper',               false, true,  false, false, 'The app''s function prune is ours.'),
+           ('migration',             false, true,  false, false, 'Column and index pruned_at are in place.'),
+           ('foreign_key_index',     false, true,  false, false, 'Attributes are found by their job.'),
+           ('privileges',            false, true,  false, false, 'You may prune.'),
+           ('row_security',          false, true,  false, false, 'Not in the way.'),
+           ('disable_triggers',      false, true,  true,  false, 'Possible for you.'),
+           ('coverage',              false, true,  true,  false, 'Something takes rows of every table that has many.'),
+           ('unrun_policies',        false, true,  true,  false, 'Every enabled policy is run.'),
+           ('last_runs',             false, true,  true,  false, 'None that failed.'),
+           ('backlog',               false, true,  true,  true,  'Nothing has been due for long.'),
+           ('conflicts',             false, true,  true,  false, 'No two policies take the same rows in different ways.'),
+           ('table_autovacuum',      false, true,  false, false, 'On for every table.'),
+           ('dead_rows',             false, true,  false, false, 'Not more than autovacuum lets be.'),
+           ('vacuum_threshold',      false, true,  false, false, 'Fine enough.')
 $$;
 
 -- What a check says of an app, or (NULL) of the database. Whatever keeps it from saying anything makes it unknown.
@@ -63,6 +64,16 @@ AS $$
     WHERE c.oid = hotmesh_dba._jobs(app_schema)
 $$;
 
+CREATE OR REPLACE FUNCTION hotmesh_dba._named_only(app_schema name) RETURNS hotmesh_dba._finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'unknown',
+           format('A superuser reads tables of "%s" only where the app is named: whatever that role has put on them is executed by whoever reads them.',
+                  pg_get_userbyid(hotmesh_dba._owner(app_schema))),
+           format('SELECT * FROM hotmesh_dba.doctor(%L);', app_schema)
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba.doctor(app_id text DEFAULT NULL)
 RETURNS TABLE (app name, check_name text, status text, detail text, hint text)
 LANGUAGE plpgsql VOLATILE ROWS 40
@@ -78,6 +89,10 @@ BEGIN
             check_name := v_check.name;
             IF v_check.owners AND NOT hotmesh_dba._owns_app(app) THEN
                 SELECT f.* INTO status, detail, hint FROM hotmesh_dba._owners_only(app) f;
+                RETURN NEXT;
+                CONTINUE;
+            ELSIF v_check.reads AND app_id IS NULL AND hotmesh_dba._is_foreign(app) THEN
+                SELECT f.* INTO status, detail, hint FROM hotmesh_dba._named_only(app) f;
                 RETURN NEXT;
                 CONTINUE;
             END IF;
@@ -96,7 +111,7 @@ END
 $$;
 
 COMMENT ON FUNCTION hotmesh_dba.doctor(text) IS
-'Looks for whatever keeps finished work from going away. Changes nothing.
+'Looks for whatever keeps finished work from going away. Changes nothing. As a superuser it reads other owners'' tables only where the app is named.
 app_id (NULL: every app of this database): the app (see view hotmesh_dba.app).
 Returns a row a check, more where it finds several things: app (NULL: of the whole database); check_name; status: ok, warning, problem, or unknown where you may not look; detail; hint: what to type.
 Of pg_cron it sees the schedules of this database alone.

@@ -25,6 +25,7 @@ AS $$
            format('SELECT pg_terminate_backend(%s);', a.pid)
     FROM pg_stat_activity a
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker'
+      AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)    -- nobody's horizon waits for a VACUUM
       AND coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL
       AND a.xact_start < clock_timestamp() - hotmesh_dba._old_transaction()
     UNION ALL

@@ -3,7 +3,7 @@
 CREATE OR REPLACE FUNCTION hotmesh_dba._version_key(version text) RETURNS int[]
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '\d+', 'g') m) $$;
+AS $$ SELECT ARRAY(SELECT m[1]::int FROM regexp_matches(version, '[0-9]+', 'g') m) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_extension(app_schema name) RETURNS SETOF hotmesh_dba._finding
 LANGUAGE sql STABLE

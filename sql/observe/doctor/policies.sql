@@ -15,7 +15,7 @@ AS $$
               LIMIT 20) o
     )
     SELECT DISTINCT t.relation
-    FROM rule r, hotmesh_dba._steps(hotmesh_dba._observed_options(r.policy)) s,
+    FROM rule r, unnest(hotmesh_dba._policy_steps(r.policy)) s,
          LATERAL (VALUES (hotmesh_dba._pruned_table(s)), (s.attributes)) t (relation)
     WHERE t.relation IS NOT NULL
 $$;
@@ -112,16 +112,20 @@ CREATE OR REPLACE FUNCTION hotmesh_dba._doctor_backlog(app_schema name) RETURNS 
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN b.due IS NULL THEN 'unknown' ELSE 'problem' END,
+    SELECT CASE WHEN b.overdue IS NULL THEN 'unknown' ELSE 'problem' END,
            CASE WHEN b.due IS NULL
                 THEN format('Nobody knows how much of %s is due: it is locked, or role "%s" may not read it.', b.relation, current_user)
+                WHEN b.overdue IS NULL
+                THEN format('None of the oldest rows of %s that the look came upon is due under policy "%s": behind them some may be.',
+                            b.relation, b.policy)
                 ELSE format('%s%s rows of %s are due under policy "%s", the oldest for %s days.',
                             CASE WHEN NOT b.exact THEN 'At least ' END, b.due, b.relation, b.policy, extract(day FROM b.overdue)) END,
            CASE WHEN b.due IS NULL THEN 'SELECT * FROM pg_locks WHERE NOT granted;'
+                WHEN b.overdue IS NULL THEN format('SELECT * FROM hotmesh_dba.run WHERE app = %L AND policy = %L ORDER BY id DESC;', app_schema, b.policy)
                 ELSE hotmesh_dba._run_policy_call(app_schema, b.policy) || ';' END
-    FROM hotmesh_dba._backlog(app_schema) b
+    FROM hotmesh_dba._backlog(app_schema, true) b
     JOIN hotmesh_dba._policies_of(app_schema) p ON p.name = b.policy
-    WHERE b.due IS NULL OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'
+    WHERE b.due IS NULL OR b.due = 0 AND NOT b.exact OR b.overdue > coalesce(p.every, interval '1 day') + interval '1 day'
 $$;
 
 -- Two policies that take the same rows, but not in the same way: the one that takes more leaves the other nothing.
@@ -132,7 +136,7 @@ AS $$
     WITH step AS (
         SELECT p.name AS policy, s.name, s.relation, s.before, s.attribute_filter,
                CASE WHEN s.name IN ('jobs', 'strip') THEN p.entity_list END AS entities
-        FROM hotmesh_dba._policies_of(app_schema) p, hotmesh_dba._steps(hotmesh_dba._observed_options(p)) s
+        FROM hotmesh_dba._policies_of(app_schema) p, unnest(hotmesh_dba._policy_steps(p)) s
     ), conflict AS (
         -- b takes more: what a waits for or spares is gone.
         SELECT DISTINCT a.name, a.policy AS loser, b.policy AS winner

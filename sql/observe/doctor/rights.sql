@@ -16,8 +16,9 @@ AS $$
         WHERE hotmesh_dba._is_migrated(app_schema)
           AND NOT has_column_privilege(hotmesh_dba._jobs(app_schema), 'pruned_at', 'UPDATE')
     )
-    SELECT CASE WHEN hotmesh_dba._may_prune(app_schema) THEN 'problem' ELSE 'warning' END,
-           format('Role "%s" lacks %s.', current_user, string_agg(m.what, ', ')),
+    SELECT CASE WHEN hotmesh_dba._may_prune(app_schema) THEN 'problem' ELSE 'ok' END,
+           format('%sRole "%s" lacks %s.', CASE WHEN NOT hotmesh_dba._may_prune(app_schema) THEN 'You do not prune this app. ' END,
+                  current_user, string_agg(m.what, ', ')),
            format('SELECT * FROM hotmesh_dba.grant_prune(%L, %L);', app_schema, current_user)
     FROM missing m
     HAVING count(*) > 0

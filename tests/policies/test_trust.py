@@ -1,0 +1,179 @@
+"""Whose code is executed, and whose tables are pruned.
+
+A superuser goes near other owners' tables only where the app is named or they are said to be
+trusted; and an owner speaks for his own tables alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Connect, NewRole
+from tests.deploy.observe import deploy, one, refused, run, warnings_of
+from tests.observe.watch import backlog, findings
+from tests.policies.calls import names, policies, running, set_policy, setting
+from tests.policies.conftest import Owners
+from tests.policies.test_run_due import DUE, DUE_OF_ALL, SIGNALS, notices_of
+from tests.runs.work import add_work, last, rows, runs
+from tests.support.layout import create_app
+from tests.support.server import Connection
+
+# The planner asks the predicate of an index, with the rights of whoever reads the table.
+SPY = """
+CREATE FUNCTION mine.spy() RETURNS boolean IMMUTABLE LANGUAGE plpgsql
+AS $$ BEGIN RAISE NOTICE 'spied on %', current_user; RETURN true; END $$;
+CREATE INDEX ON mine.signal_registry (key) WHERE mine.spy()
+"""
+
+
+@pytest.fixture
+def spied(conn: Connection, owners: Owners) -> Owners:
+    """Owner `me` has put code on a table, and has something due there."""
+    add_work(conn, "mine")
+    set_policy(owners.mine, SIGNALS, app="mine")
+    run(owners.mine, SPY)
+    return owners
+
+
+def test_a_superuser_who_names_no_app_reads_none_of_others(conn: Connection, spied: Owners) -> None:
+    notices, theirs = notices_of(conn), notices_of(spied.mine)
+    assert {row.due for row in backlog(spied.mine) if row.policy} == {20}
+    assert any("spied on" in notice for notice in theirs)
+
+    assert {row.due for row in backlog(conn) if row.policy} == {None}
+    (found,) = [row for row in findings(conn, "backlog") if row.app == "mine"]
+    assert found.status == "unknown"
+    assert f'tables of "{spied.me}"' in found.detail
+    assert run(conn, DUE) == [(0, 0, 0, 0, 1)]
+    assert not any("spied on" in notice for notice in notices)
+    assert notices[-1].startswith("1 policies are left to the owners of their apps")
+    assert runs(conn) == []
+
+
+def test_a_superuser_who_names_it_does(conn: Connection, spied: Owners) -> None:
+    notices = notices_of(conn)
+    assert {row.due for row in backlog(conn, "mine") if row.policy} == {20}
+    assert {row.status for row in findings(conn, "backlog", "mine")} == {"problem"}
+    assert "spied on postgres" in notices
+    assert run(conn, DUE_OF_ALL) == [(1, 0, 0, 0, 0)]
+    assert (last(conn).app, last(conn).deleted_signals) == ("mine", 20)
+    assert spied.me
+
+
+def test_a_superusers_own_apps_are_pruned(conn: Connection, spied: Owners) -> None:
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+    set_policy(conn, SIGNALS, app="ours")
+    assert run(conn, DUE) == [(1, 0, 0, 0, 1)]
+    assert last(conn).app == "ours"
+    assert spied.me
+
+
+def test_a_member_of_all_owners_prunes_all(
+    conn: Connection, connect: Connect, spied: Owners, role: NewRole
+) -> None:
+    night = role("night")
+    run(conn, f"GRANT {spied.me}, {spied.you} TO {night}")
+    set_policy(spied.yours, SIGNALS, app="yours")
+    assert run(connect(night), DUE) == [(2, 0, 0, 0, 0)]
+
+
+def test_trust_owners_is_true_or_false(conn: Connection) -> None:
+    refused(conn, "22004", "CALL hotmesh_dba.run_due(trust_owners => NULL)")
+
+
+# --- a table of somebody else's ---------------------------------------------------------------
+
+
+def test_a_table_of_another_owner_is_not_an_apps_to_prune(conn: Connection, owners: Owners) -> None:
+    add_work(conn, "mine")
+    run(conn, f"ALTER TABLE mine.signal_registry OWNER TO {owners.you}")
+    for caller in (owners.mine, conn):
+        refusal = refused(caller, "42501", setting(SIGNALS, app="mine"))
+        assert "mine.signal_registry" in refusal.message
+        assert refusal.hint == f"ALTER TABLE mine.signal_registry OWNER TO {owners.me};"
+    assert policies(conn) == []
+    set_policy(owners.mine, "strip_attributes => true", app="mine")
+    run(conn, refusal.hint)
+    set_policy(owners.mine, SIGNALS, app="mine")
+
+
+def test_nor_is_one_that_was_given_away_since(conn: Connection, owners: Owners) -> None:
+    add_work(conn, "mine")
+    set_policy(owners.mine, SIGNALS, app="mine")
+    run(conn, f"ALTER TABLE mine.signal_registry OWNER TO {owners.you}")
+    before = rows(conn, "mine")
+    refused(conn, "42501", running(app="mine"))
+    refusal = refused(conn, "42501", DUE_OF_ALL)
+    assert "mine.signal_registry" in refusal.detail
+    assert rows(conn, "mine") == before
+
+
+# --- another owner -----------------------------------------------------------------------------
+
+
+def test_an_app_that_was_given_to_another_owner(conn: Connection, owners: Owners) -> None:
+    """What the old one said counts no more; the new one sees it, and says it anew or drops it."""
+    add_work(conn, "mine")
+    set_policy(owners.mine, SIGNALS, app="mine")
+    before = rows(conn, "mine")
+    run(conn, f"REASSIGN OWNED BY {owners.me} TO {owners.you}")
+    for caller in (owners.yours, conn):
+        refusal = refused(caller, "55000", running(app="mine"))
+        assert "another owner" in refusal.message
+        assert "set_policy" in refusal.hint
+    caught = warnings_of(conn)
+    refused(conn, "55000", DUE_OF_ALL)
+    assert "another owner" in caught[0].message
+    assert rows(conn, "mine") == before
+    assert policies(owners.mine) == []
+    assert names(owners.yours) == [("mine", "nightly")]
+    set_policy(owners.yours, SIGNALS, app="mine")
+    run(owners.yours, running(app="mine"))
+    assert last(conn).deleted_signals == 20
+
+
+def test_a_name_that_an_app_had_before_is_free(conn: Connection, owners: Owners) -> None:
+    """The policy of the dropped one is still its author's, and in nobody's way."""
+    set_policy(owners.mine, "strip_attributes => true, every => '1 hour'", app="mine")
+    run(conn, "DROP SCHEMA mine CASCADE")
+    create_app(conn, "mine", owner=owners.you)
+    deploy(conn, "mine")
+    add_work(conn, "mine")
+    set_policy(owners.yours, SIGNALS, app="mine")
+    run(owners.yours, running(app="mine"))
+    assert (last(conn).deleted_signals, last(conn).policy) == (20, "nightly")
+    assert [row["prune_signals"] for row in policies(owners.yours)] == [True]
+    assert [row["prune_signals"] for row in policies(owners.mine)] == [False]
+    # Nor does its owner read what became of the other.
+    run(conn, "UPDATE hotmesh_dba.run SET started_at = started_at - interval '1 day'")
+    refused(conn, "55000", DUE_OF_ALL)
+    assert {run.state for run in runs(owners.yours)} == {"completed"}
+    run(owners.yours, "SELECT hotmesh_dba.drop_policy('mine', 'nightly')")
+    assert policies(owners.yours) == []
+    run(owners.mine, "SELECT hotmesh_dba.drop_policy('mine', 'nightly')")
+    assert policies(conn) == []
+
+
+def test_one_set_anew_in_a_restored_database_wins(conn: Connection, owners: Owners) -> None:
+    set_policy(owners.mine, "strip_attributes => true", app="mine")
+    run(conn, "UPDATE hotmesh_dba.policy SET origin = 'elsewhere', app_oid = 1, owner = 1")
+    run(owners.yours, "SELECT hotmesh_dba._follow_renames()")
+    assert one(conn, "SELECT origin FROM hotmesh_dba.policy") == "elsewhere"
+    set_policy(owners.mine, SIGNALS, app="mine")
+    assert [row["prune_signals"] for row in policies(conn)] == [True]
+
+
+def test_a_record_from_before_there_was_a_policy_keeps_none_waiting(
+    conn: Connection, owners: Owners
+) -> None:
+    """Whoever had an app of the name could leave it there."""
+    add_work(conn, "mine")
+    run(
+        conn,
+        "INSERT INTO hotmesh_dba.run (group_id, app, worker, workers, options, jobs_before,"
+        " engine_before, worker_before, signals_until, triggers_disabled, state, policy)"
+        " SELECT 0, 'mine', 1, 1, '{}', now(), now(), now(), now(), false, 'failed', 'nightly'",
+    )
+    set_policy(owners.mine, SIGNALS, app="mine")
+    assert run(owners.mine, DUE) == [(1, 0, 0, 0, 0)]
