@@ -4594,7 +4594,7 @@ BEGIN
             USING HINT = 'They are the first then; or give it more time: max_runtime => ''1 hour''.';
     END IF;
     IF (due).others > 0 THEN
-        RAISE NOTICE '% policies are left to the owners of their apps, whose code a superuser would execute', (due).others
+        RAISE WARNING '% policies are left to the owners of their apps, whose code a superuser would execute', (due).others
             USING HINT = 'Call it as a member of those roles; or, where they are trusted: CALL hotmesh_dba.run_due(trust_owners => true);';
     END IF;
     IF (due).failed > 0 THEN
@@ -4646,7 +4646,7 @@ $$;
 COMMENT ON PROCEDURE hotmesh_dba.run_due(interval, boolean, int, int, int, int, int) IS
 'Runs every enabled policy whose time (every) has come, of every app that the caller has a say in, one after the other, the one that waits longest first. One line in any scheduler. CALL it by itself, outside a transaction block.
 max_runtime (NULL: nine tenths of statement_timeout, where one is set): stop after this time; each policy gets a fair share of what is left. What comes too late is first at the next call.
-trust_owners (false): a superuser leaves other owners'' apps alone, with a NOTICE, for whatever these have put on their tables (a trigger, an index on a function) is executed by whoever prunes them; true: they are pruned too.
+trust_owners (false): a superuser leaves other owners'' apps alone, with a WARNING, for whatever these have put on their tables (a trigger, an index on a function) is executed by whoever prunes them; true: they are pruned too.
 runs, failed, busy, postponed, others: leave them out; they return how many runs there were, how many of them failed, and how many of those that are due were left for the next call, with a WARNING: because another run or somebody''s lock held their app, and for want of time; and how many of other owners'' apps a superuser left to them.
 One that fails does not stop the others, and waits for its next turn. Each has its row in hotmesh_dba.run. If any failed, its error is raised at the end.
 Errors: 2D000 in a transaction block; 22023 bad max_runtime; 25006 read-only; 57014 cancelled; else the SQLSTATE of the first that failed.';

@@ -183,7 +183,7 @@ def run_due(
 
     :param max_runtime: for all of them together: each gets its fair share. None: no limit.
     :param trust_owners: whether a superuser prunes other owners' apps too. Else they are left
-        alone, with a notice, for what these have put on their tables is executed by whoever prunes.
+        alone, with a warning: what they have put on their tables is executed by whoever prunes.
     :param progress: called with a `Progress` of all runs so far, as `prune_batched` calls it.
     :return: the sums and the records of all runs, and how many policies were left for the next
         call, ``busy`` and ``postponed``, or to ``others``. Nothing was due where there are no
