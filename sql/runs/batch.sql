@@ -339,7 +339,7 @@ EXCEPTION
         run := hotmesh_dba._with_error(run, SQLSTATE, SQLERRM, NULL, NULL);
         RETURN hotmesh_dba._end_run(run, CASE WHEN split_part(v_context, chr(10), 1) LIKE '% RAISE' THEN 'error' ELSE 'cancelled' END);
     WHEN OTHERS OR assert_failure THEN
-        IF (run).isolated IS NOT TRUE THEN
+        IF to_jsonb(run) ->> 'isolated' IS DISTINCT FROM 'true' THEN     -- 1.1.0's has no such field, see above
             RAISE;
         END IF;
         GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
