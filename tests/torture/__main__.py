@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--faults", help=f"some of {','.join(KINDS)}, by comma")
     parser.add_argument("--hits", type=int, default=20, help="of each kind at least (%(default)s)")
     parser.add_argument("--short", action="store_true", help="a round of each kind")
+    parser.add_argument("--after", type=int, default=0, help="the number of a round to go on from")
     parser.add_argument("--bug", choices=BUGS, help="a build with a bug, which must be found")
     return parser.parse_args()
 
@@ -46,7 +47,9 @@ def main() -> int:
         if given.bug:
             plant(server, given.bug)
         with small_disk(server) as disk:
-            campaign = Campaign(World(server, disk), seed, kinds, short=given.short)
+            campaign = Campaign(
+                World(server, disk), seed, kinds, short=given.short, after=given.after
+            )
             score = campaign.fight(seconds, hits)
     print(table(score, seed, time.monotonic() - began))
     return 1 if score.violations else 0

@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import psycopg
@@ -47,12 +48,12 @@ class Score:
 class Campaign:
     """Faults of some kinds, by a seed, until it is time."""
 
-    def __init__(self, world: World, seed: int, kinds: Sequence[str], *, short: bool):
+    def __init__(self, world: World, seed: int, kinds: Sequence[str], *, short: bool, after: int):
         self.world = world
         self.seed = seed
         self.score = Score()
         self._short = short
-        self._number = 0
+        self._number = after
         self._stale = True
         for name in kinds:
             reason = KINDS[name].impossible(world)
@@ -74,9 +75,8 @@ class Campaign:
             # Each kind once, in a random order, then again; in the end those that have too few.
             turn = wanting if time.monotonic() >= end else self.kinds
             for kind in dice.sample(turn, len(turn)):
-                self.fight_round(kind)
-                if time.monotonic() >= end and self.score.hits[kind] >= least:
-                    break
+                if time.monotonic() < end or self.score.hits[kind] < least:
+                    self.fight_round(kind)
         self._finish()
         return self.score
 
@@ -84,29 +84,39 @@ class Campaign:
         """One round of one kind."""
         self._number += 1
         dice = random.Random(f"{self.seed} {self._number} {kind}")
-        fault = KINDS[kind](self.world, dice)
-        if self._short:
-            fault.strikes = 1
+        faults = self._choose(kind, dice)
+        fault = faults[0]
         began = time.monotonic()
         if self._stale or self._count_rows() > MOST_ROWS:
             self.world.renew()
         self._stale = fault.fresh
         fault.prepare()
         self.world.add_backlog()
-        hits = self._battle(fault, dice)
+        hits = self._battle(faults, dice)
         self.score.rounds[kind] += 1
-        self.score.hits[kind] += hits
+        self.score.hits.update(hits)
         _say(
-            f"round {self._number} {kind}: {hits} hits, {time.monotonic() - began:.1f} s,"
-            f" {len(self.score.violations)} violations"
+            f"round {self._number} {_names(faults)}: {hits.total()} hits,"
+            f" {time.monotonic() - began:.1f} s, {len(self.score.violations)} violations"
         )
+
+    def _choose(self, kind: str, dice: random.Random) -> list[Fault]:
+        """The fault of a round, and often a second one that goes on beside it."""
+        fault = KINDS[kind](self.world, dice)
+        if self._short:
+            fault.strikes = 1
+            return [fault]
+        others = [name for name in self.kinds if KINDS[name].joins and name != kind]
+        if not fault.is_joined or not others or dice.random() < 0.5:
+            return [fault]
+        return [fault, KINDS[dice.choice(others)](self.world, dice)]
 
     # --- a round ---------------------------------------------------------------------------
 
-    def _battle(self, fault: Fault, dice: random.Random) -> int:
+    def _battle(self, faults: Sequence[Fault], dice: random.Random) -> Counter[str]:
         baseline, newest = self._begin()
         stop_pruners, stop_writers = threading.Event(), threading.Event()
-        habits = fault.habits()
+        habits = faults[0].habits()
         team = [
             Pruner(
                 f"{self._number}-p{at}",
@@ -129,18 +139,23 @@ class Campaign:
         ]
         for thread in (*app, *team):
             thread.start()
-        scene = Scene(self.world, Watcher(self.world.connect), team, app, dice)
+        scenes = [
+            Scene(self.world, Watcher(self.world.connect), team, app, random.Random(dice.random()))
+            for _ in faults
+        ]
         try:
-            hits = fault.strike(scene)
+            hits = _strike(faults, scenes)
         finally:
             asked_to_stop = self._stop(team, stop_pruners)
             stop_writers.set()
             for writer in app:
                 writer.join()
-            scene.watcher.close()
-        fault.mend()
-        self._question(fault, team, app, asked_to_stop)
-        self._compare(fault, baseline, newest, app)
+            for scene in scenes:
+                scene.watcher.close()
+        for fault in faults:
+            fault.mend()
+        self._question(faults, team, app, asked_to_stop)
+        self._compare(faults, baseline, newest, app)
         return hits
 
     def _begin(self) -> tuple[Rows, tuple[int, int]]:
@@ -170,48 +185,66 @@ class Campaign:
         return bool(alive)
 
     def _question(
-        self, fault: Fault, team: Sequence[Pruner], app: Sequence[Writer], cancelled: bool
+        self,
+        faults: Sequence[Fault],
+        team: Sequence[Pruner],
+        app: Sequence[Writer],
+        cancelled: bool,
     ) -> None:
-        """What the sessions saw."""
-        ends = self.score.ends.setdefault(fault.name, Counter())
-        explained = {"ok", "55P03", *fault.pruners_see} | ({"57014"} if cancelled else set())
+        """What the sessions saw, and whether the faults explain it."""
+        kinds = _names(faults)
+        ends = self.score.ends.setdefault(faults[0].name, Counter())
+        of_pruners = {"ok", "55P03"}.union(*(fault.pruners_see for fault in faults))
+        if cancelled:
+            of_pruners.add("57014")
+        of_writers = frozenset[str]().union(*(fault.writers_see for fault in faults))
         for pruner in team:
             ends.update(pruner.ends)
-            if pruner.broken is not None:
-                raise pruner.broken
-            for text in pruner.said:
-                if text.split(" ")[0] not in explained:
-                    self._accuse(fault.name, f"a pruner failed: {text}")
-            if pruner.ends["lost"] and "lost" not in explained:
-                self._accuse(fault.name, "a pruner lost its connection")
+            self._hear(kinds, pruner, pruner.ends, of_pruners)
             for text in pruner.left_behind:
-                self._accuse(fault.name, f"left behind: {text}")
+                self._accuse(kinds, f"left behind: {text}")
         for writer in app:
             self.score.writer_errors.update(writer.errors)
-            if writer.broken is not None:
-                raise writer.broken
-            for text in writer.said:
-                if text.split(" ")[0] not in fault.writers_see:
-                    self._accuse(fault.name, f"a writer saw: {text}")
-            if writer.errors["lost"] and "lost" not in fault.writers_see:
-                self._accuse(fault.name, "a writer lost its connection")
-        for text in fault.failed:
-            self._accuse(fault.name, text)
+            self._hear(kinds, writer, writer.errors, of_writers)
+        for fault in faults:
+            for text in fault.failed:
+                self._accuse(kinds, text)
+
+    def _hear(
+        self,
+        kinds: str,
+        session: Pruner | Writer,
+        ends: Counter[str],
+        explained: Container[str],
+    ) -> None:
+        """One session: whatever no fault of the round explains is a violation."""
+        if session.broken is not None:
+            raise session.broken
+        for text in dict.fromkeys(session.said):
+            if text.split(" ")[0] not in explained:
+                self._accuse(kinds, f"{session.name} saw: {text}")
+        if ends["lost"] and "lost" not in explained:
+            self._accuse(kinds, f"{session.name} lost its connection")
 
     def _compare(
-        self, fault: Fault, baseline: Rows, newest: tuple[int, int], app: Sequence[Writer]
+        self,
+        faults: Sequence[Fault],
+        baseline: Rows,
+        newest: tuple[int, int],
+        app: Sequence[Writer],
     ) -> None:
         """The ledger against the rows."""
+        decreed = set[str]().union(*(fault.decreed for fault in faults))
         with self.world.connect() as conn:
             self.world.flush(conn)
             written, unanswered = writers.settle(conn, app)
             for text in writers.lost_writes(conn, app):
-                self._accuse(fault.name, text)
+                self._accuse(_names(faults), text)
             baseline.write(written)
             allowed, wrong = pruners.permits(conn, newest)
-            verdict = ledger.judge(baseline, ledger.read(conn), allowed, fault.decreed)
+            verdict = ledger.judge(baseline, ledger.read(conn), allowed, decreed)
             for text in (*verdict.violations, *wrong, *self._left_in_server(conn)):
-                self._accuse(fault.name, text)
+                self._accuse(_names(faults), text)
         for what in ("jobs", "attributes", "messages", "signals"):
             self.score.written[what] += len(getattr(written, what))
         self.score.gone.update(verdict.gone)
@@ -260,6 +293,19 @@ class Campaign:
             for text in (*verdict.violations, *wrong):
                 self._accuse("end", text)
             self.score.gone.update(verdict.gone)
+
+
+def _strike(faults: Sequence[Fault], scenes: Sequence[Scene]) -> Counter[str]:
+    """All of them at the same time; the hits of each."""
+    with ThreadPoolExecutor(len(faults)) as pool:
+        strikes = [
+            pool.submit(fault.strike, scene) for fault, scene in zip(faults, scenes, strict=True)
+        ]
+    return Counter({f.name: s.result() for f, s in zip(faults, strikes, strict=True)})
+
+
+def _names(faults: Sequence[Fault]) -> str:
+    return "+".join(fault.name for fault in faults)
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import psycopg
@@ -19,8 +19,8 @@ from tests.support.server import Connection
 
 from .frozen import IN_BATCH, Watcher, do_meanwhile, frozen
 from .ledger import APP, STREAMS
-from .pruners import ZONES, Habit, Pruner
-from .world import BY_KEY, OWNER, PRUNER, World, filled
+from .pruners import BY_KEY, OWNER, PRUNER, ZONES, Habit, Pruner
+from .world import World, filled
 from .writers import Writer
 
 
@@ -57,6 +57,7 @@ class Fault:
         writers_see, pruners_see: SQLSTATEs that it explains ("lost": the connection).
         fresh: whether the app must be made anew behind it.
         strikes: how often it is tried in a round.
+        joins, is_joined: whether it may go on beside another, and another beside it.
     """
 
     name: ClassVar[str]
@@ -65,6 +66,8 @@ class Fault:
     pruners_see: ClassVar[frozenset[str]] = frozenset()
     fresh: ClassVar[bool] = False
     strikes: int = 3
+    joins: ClassVar[bool] = False
+    is_joined: ClassVar[bool] = True
 
     def __init__(self, world: World, dice: random.Random):
         self.world = world
@@ -136,8 +139,9 @@ def random_team(dice: random.Random) -> list[Habit]:
 class Kill(Fault):
     name = "kill"
     what = "SIGKILL of a pruner (the server restarts all sessions)"
+    is_joined = False
     writers_see = pruners_see = frozenset({"lost"})
-    strikes = 1
+    strikes = 2
 
     def hit(self, scene: Scene) -> None:
         os.kill(scene.victim, signal.SIGKILL)
@@ -160,8 +164,9 @@ class Kill(Fault):
 class Crash(Fault):
     name = "immediate"
     what = "-m immediate of the server, and its start"
+    is_joined = False
     writers_see = pruners_see = frozenset({"lost"})
-    strikes = 1
+    strikes = 2
 
     def hit(self, scene: Scene) -> Future[Any]:
         crashing = ThreadPoolExecutor(1).submit(scene.world.crash)
@@ -179,6 +184,7 @@ class Crash(Fault):
 class Terminate(Fault):
     name = "terminate"
     what = "pg_terminate_backend of a pruner"
+    joins = True
     pruners_see = frozenset({"lost"})
 
     def hit(self, scene: Scene) -> Future[Any]:
@@ -188,6 +194,7 @@ class Terminate(Fault):
 class Cancel(Fault):
     name = "cancel"
     what = "pg_cancel_backend of a pruner"
+    joins = True
     pruners_see = frozenset({"57014"})
 
     def hit(self, scene: Scene) -> Future[Any]:
@@ -226,6 +233,7 @@ class StatementTimeout(Fault):
 class Storm(Fault):
     name = "locks"
     what = "a storm of row, table and key locks"
+    joins = True
     strikes = 10
 
     def strike(self, scene: Scene) -> int:
@@ -298,6 +306,7 @@ def _storm(conn: Connection, dice: random.Random, calm: threading.Event, on_tabl
 class Snapshot(Fault):
     name = "snapshot"
     what = "a snapshot held through the runs, which must see what it saw"
+    joins = True
 
     def strike(self, scene: Scene) -> int:
         with self.world.connect() as holder:
@@ -350,7 +359,7 @@ class FullDisk(Fault):
     name = "disk"
     what = "the database's disk full for a while"
     writers_see = pruners_see = frozenset({"53100"})
-    strikes = 2
+    strikes = 3
 
     @classmethod
     def impossible(cls, world: World) -> str | None:
@@ -377,8 +386,9 @@ class FullDisk(Fault):
 class Detach(Fault):
     name = "detach"
     what = "DETACH of a leaf of messages (its rows must stay as they are)"
+    is_joined = False
     writers_see = frozenset({"23514"})
-    strikes = 2
+    strikes = 3
 
     def __init__(self, world: World, dice: random.Random):
         super().__init__(world, dice)
@@ -409,9 +419,10 @@ class Detach(Fault):
 class Drop(Fault):
     name = "drop"
     what = "DROP of a table of messages or signals"
+    is_joined = False
     writers_see = frozenset({"42P01"})
     fresh = True
-    strikes = 2
+    strikes = 3
 
     def __init__(self, world: World, dice: random.Random):
         super().__init__(world, dice)
@@ -433,6 +444,10 @@ class Update(Fault):
     def prepare(self) -> None:
         self.world.renew(version="1.1.0")
 
+    def habits(self) -> list[Habit]:
+        """Without policies, which 1.1.0 has not."""
+        return [replace(habit, batched=True) for habit in super().habits()]
+
     def hit(self, scene: Scene) -> Future[Any]:
         return do_meanwhile(scene.watcher, lambda conn: run(conn, UPDATE))
 
@@ -447,8 +462,9 @@ UPDATE = "ALTER EXTENSION hotmesh_dba UPDATE"
 class Deploy(Fault):
     name = "deploy"
     what = "undeploy and deploy, over an older HotMesh's functions too"
+    is_joined = False
     fresh = True
-    strikes = 2
+    strikes = 3
 
     def prepare(self) -> None:
         layout = self.dice.choice(("current", "0.13", "0.14.5", "mixture"))
@@ -479,7 +495,7 @@ class Revoke(Fault):
     name = "revoke"
     what = "the pruner's rights revoked, and granted again"
     pruners_see = frozenset({"42501"})
-    strikes = 2
+    strikes = 4
 
     def habits(self) -> list[Habit]:
         return [Habit(PRUNER)] * self.dice.choice((1, 2))
@@ -509,6 +525,7 @@ class Revoke(Fault):
 class TimeZones(Fault):
     name = "timezone"
     what = "the server's time zone changed"
+    joins = True
 
     def hit(self, scene: Scene) -> Future[Any]:
         zone = scene.dice.choice(ZONES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -38,6 +39,9 @@ IN_BATCH = (
 # How long somebody may wait for a process that is stopped, in seconds: it may have been stopped
 # with a latch of the server's in its hand, for which everybody waits.
 GRACE = 0.3
+
+# Who has stopped a process lets it go before another stops one.
+_ALONE = threading.Lock()
 
 
 class Watcher:
@@ -89,8 +93,10 @@ def frozen(
     while time.monotonic() < end:
         time.sleep(dice.uniform(0, 0.02))  # the moment is to be a random one
         pruner = dice.choice(pruners)
+        _ALONE.acquire()
         pid = pruner.pid
         if pid is None or not _send(pid, signal.SIGSTOP):
+            _ALONE.release()
             continue
         try:
             if _await_stop(pid) and _is_in_batch(watcher, pid):
@@ -98,6 +104,7 @@ def frozen(
                 return
         finally:
             _send(pid, signal.SIGCONT)
+            _ALONE.release()
     yield None
 
 

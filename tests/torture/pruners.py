@@ -31,6 +31,11 @@ WINDOWS = {
 }
 
 
+OWNER = "torture_owner"  # of the app
+PRUNER = "torture_pruner"  # rights on the leaves as well
+BY_KEY = "torture_by_key"  # rights on the tables alone
+
+
 @dataclass(frozen=True, slots=True)
 class Habit:
     """How a session of pruners is to be: its role, its settings, and what all its calls have.
@@ -40,7 +45,7 @@ class Habit:
         settings: what the session sets before its first call.
         knobs: knobs of prune_batched that are the same in every call.
         always: arguments of prune that are the same in every call.
-        batched: whether it calls prune_batched alone, never the function.
+        batched: whether it calls prune_batched alone, never the function or a policy.
         worker, workers: its share of a run.
     """
 
@@ -173,12 +178,15 @@ class Pruner(threading.Thread):
         options = random_options(self._dice)
         arguments = {**options.arguments(), **self._habit.always}
         knobs = random_knobs(self._dice, superuser=self._habit.role == "postgres")
-        if self._habit.workers == 1 and not self._habit.batched and self._dice.random() < 0.15:
+        by_name = {knob.split(" ")[0]: knob for knob in (*knobs, *self._habit.knobs)}
+        die = 1.0 if self._habit.batched else self._dice.random()
+        if die < 0.15:
             self._call_prune(conn, arguments)
+        elif die < 0.3 and self._habit.role in ("postgres", OWNER):
+            self._call_policy(conn, arguments, list(by_name.values()))
         else:
             share = [f"worker => {self._habit.worker}", f"workers => {self._habit.workers}"]
-            all_knobs = {knob.split(" ")[0]: knob for knob in (*knobs, *self._habit.knobs, *share)}
-            self._call_batched(conn, arguments, list(all_knobs.values()))
+            self._call_batched(conn, arguments, [*by_name.values(), *share])
 
     def _call_batched(
         self, conn: Connection, arguments: dict[str, object], knobs: list[str]
@@ -187,6 +195,25 @@ class Pruner(threading.Thread):
             app=APP, arguments=_named(arguments), knobs=sql.SQL(", ".join(knobs))
         )
         conn.execute(statement)
+
+    def _call_policy(
+        self, conn: Connection, arguments: dict[str, object], knobs: list[str]
+    ) -> None:
+        """The fuse aside, for a backlog is most of what there is; and by a policy's rules."""
+        arguments = {**arguments, "prune_jobs": True, "prune_streams": True}
+        knobs = [*knobs, "max_percent => 100"]
+        setting = sql.SQL("SELECT FROM hotmesh_dba.set_policy({app}, {name}, {arguments}, {knobs})")
+        conn.execute(
+            setting.format(
+                app=APP,
+                name=self.name,
+                arguments=_named(arguments),
+                knobs=sql.SQL(", ".join(knobs)),
+            )
+        )
+        conn.execute(
+            sql.SQL("CALL hotmesh_dba.run_policy({app}, {name})").format(app=APP, name=self.name)
+        )
 
     def _call_prune(self, conn: Connection, arguments: dict[str, object]) -> None:
         """In one transaction with a record of it."""

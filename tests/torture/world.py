@@ -17,11 +17,9 @@ from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
 from .ledger import APP
+from .pruners import BY_KEY, OWNER, PRUNER
 
 DATABASE = "torture"
-OWNER = "torture_owner"
-PRUNER = "torture_pruner"  # rights on the leaves as well
-BY_KEY = "torture_by_key"  # rights on the tables alone
 ROLES = (OWNER, PRUNER, BY_KEY)
 
 # A backlog that gives every step many small batches.

@@ -96,7 +96,7 @@ class Writer(threading.Thread):
             (self._progress, 5),
             (self._complete, 3),
             (self._expire, 2),
-            (self._add_late, 1),
+            (self._add_late, 3),
             (self._signal, 2),
             (self._consume, 1),
             (self._enqueue, 4),
