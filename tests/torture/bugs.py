@@ -6,23 +6,22 @@ import re
 
 from tests.oracle.test_mutants import MUTANTS, Mutant
 from tests.support.server import PrivateServer
+from tests.upgrade.test_released import CURRENT
 
 BUGS = {
     "expired": MUTANTS["a window a second shorter"],
     "failed": MUTANTS["failed jobs are stripped"],
-    "unlocked": Mutant(r"'FOR UPDATE SKIP LOCKED'", "'FOR NO KEY UPDATE SKIP LOCKED'"),
     "uncounted": Mutant(
         r"deleted_signals = r\.deleted_signals \+ v_counts\.deleted_signals",
         "deleted_signals = r.deleted_signals",
     ),
-    "jealous": Mutant(r"v_half - \(clock_timestamp\(\) - held_since\)", "v_half * 20"),
 }
 
 
 def plant(server: PrivateServer, name: str) -> None:
     """Put it into the script that this server installs."""
     for path in server.share_extension_dir.glob("hotmesh_dba--*.sql"):
-        if path.stem.endswith("1.2.0"):
+        if path.stem.endswith(CURRENT):
             bug = BUGS[name]
             script, changes = re.subn(bug.found, bug.replacement, path.read_text(), flags=re.DOTALL)
             assert changes, f"{name} is not in {path.name}"

@@ -16,6 +16,7 @@ import psycopg
 
 from tests.deploy.observe import one, run, wait_until
 from tests.support.server import Connection
+from tests.upgrade.test_released import RELEASED, UPDATE
 
 from .frozen import IN_BATCH, Watcher, do_meanwhile, frozen
 from .ledger import APP, STREAMS
@@ -437,15 +438,15 @@ class Drop(Fault):
 
 class Update(Fault):
     name = "update"
-    what = "ALTER EXTENSION UPDATE, from 1.1.0, under its runs"
+    what = f"ALTER EXTENSION UPDATE, from {RELEASED[-1]}, under its runs"
     fresh = True
     strikes = 1
 
     def prepare(self) -> None:
-        self.world.renew(version="1.1.0")
+        self.world.renew(version=RELEASED[-1])
 
     def habits(self) -> list[Habit]:
-        """Without policies, which 1.1.0 has not."""
+        """Without policies, which the older release may not have."""
         return [replace(habit, batched=True) for habit in super().habits()]
 
     def hit(self, scene: Scene) -> Future[Any]:
@@ -454,9 +455,6 @@ class Update(Fault):
     def mend(self) -> None:
         with self.world.connect() as conn:
             run(conn, UPDATE)
-
-
-UPDATE = "ALTER EXTENSION hotmesh_dba UPDATE"
 
 
 class Deploy(Fault):

@@ -200,7 +200,9 @@ class Pruner(threading.Thread):
         self, conn: Connection, arguments: dict[str, object], knobs: list[str]
     ) -> None:
         """The fuse aside, for a backlog is most of what there is; and by a policy's rules."""
-        arguments = {**arguments, "prune_jobs": True, "prune_streams": True}
+        spares = arguments["keep_hmark"] and arguments["strip_attributes"]
+        steps = {"prune_jobs": True, "prune_streams": True, "keep_hmark": spares}
+        arguments = {**arguments, **steps}
         knobs = [*knobs, "max_percent => 100"]
         setting = sql.SQL("SELECT FROM hotmesh_dba.set_policy({app}, {name}, {arguments}, {knobs})")
         conn.execute(

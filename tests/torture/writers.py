@@ -163,7 +163,8 @@ class Writer(threading.Thread):
     def _add_late(self, conn: Connection) -> None:
         """An attribute for a job that is finished and still readable for long."""
         if self._done:
-            job = self._dice.choice(self._done)
+            # Mostly to one that has only just finished, which a strip may be at.
+            job = self._dice.choice((self._done[-1], self._done[-1], *self._done[:1]))
             found = run(
                 conn,
                 f"SELECT FROM {APP}.jobs WHERE id = %s"
