@@ -32,7 +32,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test coverage torture bench bench-quick docs lint dist
+.PHONY: all install build check-built demo test fuzz coverage torture bench bench-quick docs lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -49,6 +49,15 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist loadscope $(TESTARGS)
+
+# Hostile arguments at length; in CI a few are tried, always the same. A failure prints the call.
+FUZZ_EXAMPLES ?= 1000
+FUZZ_SEED     ?= $(shell date +%s)
+
+fuzz: .venv/.dev
+	@echo "make fuzz FUZZ_SEED=$(FUZZ_SEED) FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
+	HOTMESH_DBA_FUZZ=$(FUZZ_EXAMPLES) $(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) \
+	    --hypothesis-seed=$(FUZZ_SEED) tests/fuzz $(TESTARGS)
 
 # Which lines of Python and which statements of SQL the suite executes: half an hour, on a server
 # that has plpgsql_check. Prints what it does not; --write puts it into docs/reliability.md.

@@ -20,7 +20,7 @@ def drive(conn: psycopg.Connection[Any], query: Query, steps: Steps[R]) -> R:
             while True:
                 try:
                     rows = _rows(cursor, query)
-                except psycopg.Error as error:
+                except (psycopg.Error, UnicodeEncodeError) as error:
                     query = steps.throw(translate(error))
                 else:
                     query = steps.send(rows)
@@ -44,7 +44,7 @@ async def drive_async(conn: psycopg.AsyncConnection[Any], query: Query, steps: S
             while True:
                 try:
                     rows = await _rows_async(cursor, query)
-                except psycopg.Error as error:
+                except (psycopg.Error, UnicodeEncodeError) as error:
                     query = steps.throw(translate(error))
                 else:
                     query = steps.send(rows)

@@ -201,8 +201,10 @@ _HINTS = dict.fromkeys(
 )
 
 
-def translate(error: psycopg.Error) -> HotMeshDBAError:
-    """Return the error of ours for a psycopg one, which becomes its ``__cause__``."""
+def translate(error: psycopg.Error | UnicodeEncodeError) -> HotMeshDBAError:
+    """Return the error of ours for one of psycopg, which becomes its ``__cause__``."""
+    if isinstance(error, UnicodeEncodeError):
+        return _inexpressible(error)
     diag = error.diag
     first, _, rest = str(error).strip().partition("\n")
     translated = _class_of(error)(
@@ -213,6 +215,17 @@ def translate(error: psycopg.Error) -> HotMeshDBAError:
     )
     translated.__cause__ = error
     return translated
+
+
+def _inexpressible(error: UnicodeEncodeError) -> HotMeshDBAError:
+    """Return the error for a text that never left: a lone surrogate, or no letter of LATIN1."""
+    refused = InvalidOption(
+        f"{error.object[error.start : error.end]!a} cannot be sent to the server",
+        detail=f"The encoding {error.encoding} has no such character: {error.reason}.",
+        hint="Give text in the encoding of the terminal, or set client_encoding to UTF8.",
+    )
+    refused.__cause__ = error
+    return refused
 
 
 def _class_of(error: psycopg.Error) -> type[HotMeshDBAError]:

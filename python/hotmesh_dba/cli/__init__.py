@@ -24,24 +24,27 @@ def main() -> None:
 
     command = get_command(app)
     name_variables(command)
-    if wants_json(sys.argv[1:]):
-        _for_programs(command)
-    command(prog_name="hotmesh-dba")
+    _run(command, wants_json(sys.argv[1:]))
 
 
-def _for_programs(command: Any) -> None:
-    """Run the command; a usage error too becomes a JSON object on stderr."""
+def _run(command: Any, as_json: bool) -> None:
+    """Run the command; a usage error too is shown as all else is, by words or as JSON."""
     import typer
 
     from hotmesh_dba.cli.ending import USAGE
     from hotmesh_dba.cli.output import report, speak_json
+    from hotmesh_dba.cli.printable import printable
 
     usage_error: Any = typer.BadParameter.__mro__[1]  # Typer has no name for it
-    speak_json(True)
+    speak_json(as_json)
     try:
         raise SystemExit(command(prog_name="hotmesh-dba", standalone_mode=False) or 0)
     except typer.Abort:
         raise SystemExit(1) from None
     except usage_error as error:
-        report("error", error.format_message(), error="UsageError", exit_code=USAGE)
+        if as_json:
+            report("error", error.format_message(), error="UsageError", exit_code=USAGE)
+        else:
+            error.message = printable(error.message)
+            error.show()
         raise SystemExit(USAGE) from None

@@ -12,7 +12,8 @@ from hotmesh_dba import DBA, Action
 from hotmesh_dba.cli.arguments import AllApps, AppId, Dsn, Json
 from hotmesh_dba.cli.each import Outcome, chosen, each, with_name
 from hotmesh_dba.cli.ending import DONE, reporting
-from hotmesh_dba.cli.output import note, show_json, show_table
+from hotmesh_dba.cli.output import note, show_json, show_table, to_person
+from hotmesh_dba.cli.printable import printable
 
 RoleName = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads it at run time
@@ -117,7 +118,9 @@ def _rights(
     def work(dba: DBA, app: str) -> Outcome:
         statements = change(dba, app, name)
         if not as_json:
-            print("\n".join(statements))
+            # Into a pipe they go as they are, to be run.
+            text = "\n".join(statements)
+            print(printable(text) if to_person() else text)
         return statements, DONE
 
     each(lambda: DBA(dsn), app_id, as_json, work)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hotmesh_dba import HotMeshDBAError, NotDeployed, NotInstalled, Preview
 from hotmesh_dba.cli.output import note, say
+from hotmesh_dba.cli.printable import printable
 
 BOUND = 10_000
 """How many rows of a kind are counted before it asks."""
@@ -66,7 +67,7 @@ def _due(due: Preview) -> list[str]:
 
 
 def _yes(question: str) -> bool:
-    print(question, end="", file=sys.stderr, flush=True)
+    print(printable(question), end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):  # the end of the input is a no
         print(file=sys.stderr)

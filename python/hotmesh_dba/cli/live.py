@@ -15,6 +15,7 @@ from rich.progress import Progress as Display
 
 from hotmesh_dba import Progress, StepPace
 from hotmesh_dba.cli.output import duration, note
+from hotmesh_dba.cli.printable import printable
 
 Callback = Callable[[Progress], None]
 
@@ -95,7 +96,7 @@ class _Bars:
         )
         console = Console(stderr=True)
         with Display(*columns, console=console, transient=True, redirect_stdout=False) as display:
-            yield cls(display, display.add_task(title, total=None, pace="begins"))
+            yield cls(display, display.add_task(printable(title), total=None, pace="begins"))
 
     def show(self, progress: Progress) -> None:
         total = max(progress.rows_expected, progress.rows_done) or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from hotmesh_dba.cli.printable import printable, printable_json
 
 Record = dict[str, Any]
 
@@ -46,7 +47,7 @@ def about(app: str) -> Iterator[None]:
     """Name the app in all that is shown meanwhile."""
     _mode.app = app
     if not _mode.as_json and sys.stdout.isatty():
-        Console().print(Text(f"\n{app}", style="bold"))
+        Console().print(Text(f"\n{printable(app)}", style="bold"))
     try:
         yield
     finally:
@@ -60,7 +61,7 @@ def to_person() -> bool:
 
 def show_json(data: object) -> None:
     """Write data for programs."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, default=_plain))
+    print(printable_json(data, indent=2, default=_plain))
 
 
 def _plain(value: object) -> object:
@@ -107,8 +108,8 @@ def _show_lines(records: Sequence[Record], columns: tuple[str, ...]) -> None:
         print("\t".join((*first, *own)))
     _mode.columns = columns
     for record in records:
-        cells = [_cell(record[column]) for column in own]
-        print("\t".join(([_mode.app] if _mode.app else []) + [_one_line(cell) for cell in cells]))
+        cells = [_one_line(_cell(record[column])) for column in own]
+        print("\t".join(([printable(_mode.app)] if _mode.app else []) + cells))
 
 
 def _one_line(text: str) -> str:
@@ -139,7 +140,7 @@ def _cell(value: object) -> str:
         return duration(value)
     if isinstance(value, int) and sys.stdout.isatty():
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))
 
 
 def duration(value: timedelta) -> str:
@@ -161,7 +162,7 @@ def size(value: int) -> str:
 def say(message: str, style: str = "") -> None:
     """Say something to the person at the terminal, on stderr."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text(message, style=style))
+    console.print(Text(printable(message), style=style))
 
 
 def note(message: str, style: str = "") -> None:
@@ -175,6 +176,6 @@ def report(level: str, message: str, **more: object) -> None:
     if _mode.as_json:
         app = {"app": _mode.app} if _mode.app else {}
         line = {"level": level, **app, "message": message, **more}
-        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+        print(printable_json(line), file=sys.stderr, flush=True)
         return
     say(f"{level}: {message}", style="red" if level == "error" else "yellow")

@@ -24,6 +24,7 @@ from hotmesh_dba.cli.asking import BOUND, ask_plainly, somebody_there
 from hotmesh_dba.cli.each import Outcome, each, one_or_all, with_name
 from hotmesh_dba.cli.ending import DONE, LEFT, LOCKED, reporting, worst
 from hotmesh_dba.cli.output import Record, note, show_json, show_table, to_person
+from hotmesh_dba.cli.printable import printable
 from hotmesh_dba.cli.running import (
     DryRun,
     Every,
@@ -349,7 +350,7 @@ def _cron(
         if not done.done:
             note("pg_cron is in another database: run this there", style="yellow")
         if to_person() and not as_json:
-            print(done.statement)
+            print(printable(done.statement))
         return asdict(done), DONE
 
     each(lambda: DBA(dsn), app_id, as_json, work)

@@ -17,6 +17,7 @@ from hotmesh_dba.cli.arguments import AllApps, Dsn, Json, SomeApp
 from hotmesh_dba.cli.each import one_or_all
 from hotmesh_dba.cli.ending import ILL, reporting
 from hotmesh_dba.cli.output import Record, note, show_json, show_table, size, to_person
+from hotmesh_dba.cli.printable import printable
 
 # --- runs ------------------------------------------------------------------------------------
 
@@ -182,14 +183,14 @@ def _show_checks(checks: list[Check]) -> None:
     for check in checks:
         if check.status == "ok":
             continue
-        where = f"{check.app}: " if check.app else ""
+        where = f"{printable(check.app)}: " if check.app else ""
         head = Text.assemble(
             (f"{check.status:8}", _STYLES[check.status]), f"{where}{check.check_name}"
         )
         console.print(head)
         if check.detail:
-            console.print(Padding(Text(check.detail), (0, 0, 0, 8)))
+            console.print(Padding(Text(printable(check.detail)), (0, 0, 0, 8)))
         if check.hint:
-            console.print(Padding(Text(check.hint, style="cyan"), (0, 0, 0, 8)))
+            console.print(Padding(Text(printable(check.hint), style="cyan"), (0, 0, 0, 8)))
     counts = Counter[str](check.status for check in checks)
     console.print(", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status]))

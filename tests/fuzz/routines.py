@@ -1,0 +1,94 @@
+"""The public routines, as the catalogue has them, and calls of them with drawn arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from tests.deploy.observe import run
+from tests.support.server import Connection
+
+from .hostile import Value, hostile, usual
+
+FIND = """
+SELECT n.nspname::text, p.proname::text, p.prokind = 'p', p.proargnames[1 : p.pronargs],
+       ARRAY(SELECT format_type(t, NULL)
+             FROM unnest(p.proargtypes) WITH ORDINALITY u (t, i) ORDER BY i),
+       p.pronargdefaults
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'hotmesh_dba' AND left(p.proname, 1) <> '_'
+   OR n.nspname = 'myapp' AND p.proname = 'prune'
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Routine:
+    """One of them."""
+
+    schema: str
+    name: str
+    commits: bool
+    parameters: tuple[tuple[str, str], ...]
+    required: int
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a routine, with what is said for some of its parameters."""
+
+    routine: Routine
+    arguments: dict[str, Value]
+
+    @property
+    def statement(self) -> str:
+        """The statement, by name and with the parameter's own type."""
+        types = dict(self.routine.parameters)
+        named = ", ".join(f"{name} => %s::{types[name]}" for name in self.arguments)
+        verb = "CALL" if self.routine.commits else "SELECT * FROM"
+        return f"{verb} {self.routine}({named})"
+
+    @property
+    def values(self) -> list[Value]:
+        """What stands for the %s: as text, which the server reads as that type."""
+        return [_as_sent(value) for value in self.arguments.values()]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} => {value!r:.80}" for name, value in self.arguments.items())
+        return f"{self.routine}({shown})"
+
+
+def find_routines(conn: Connection) -> list[Routine]:
+    """All that anybody may call, the wrapper too."""
+    return [
+        Routine(
+            schema, name, commits, tuple(zip(names or [], types, strict=True)), len(types) - given
+        )
+        for schema, name, commits, names, types, given in run(conn, FIND)
+    ]
+
+
+def calls(routine: Routine) -> st.SearchStrategy[Call]:
+    """Calls in which most arguments are as they should be, so that the odd ones get deep."""
+
+    @st.composite
+    def draw_call(draw: st.DrawFn) -> Call:
+        names = [name for name, _ in routine.parameters]
+        odd = draw(st.sets(st.sampled_from(names), max_size=2)) if names else set()
+        arguments: dict[str, Value] = {}
+        for place, (name, type_) in enumerate(routine.parameters):
+            if name in odd:
+                arguments[name] = draw(hostile(name, type_))
+            elif place < routine.required or draw(st.integers(0, 3)) == 0:
+                arguments[name] = draw(usual(name, type_))
+        return Call(routine, arguments)
+
+    return draw_call()
+
+
+def _as_sent(value: Value) -> Value:
+    return value if value is None or isinstance(value, list) else str(value)
