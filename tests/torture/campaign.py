@@ -48,12 +48,12 @@ class Score:
 class Campaign:
     """Faults of some kinds, by a seed, until it is time."""
 
-    def __init__(self, world: World, seed: int, kinds: Sequence[str], *, short: bool, after: int):
+    def __init__(self, world: World, seed: int, kinds: Sequence[str], *, short: bool):
         self.world = world
         self.seed = seed
         self.score = Score()
         self._short = short
-        self._number = after
+        self._number = 0
         self._stale = True
         for name in kinds:
             reason = KINDS[name].impossible(world)
@@ -77,6 +77,13 @@ class Campaign:
             for kind in dice.sample(turn, len(turn)):
                 if time.monotonic() < end or self.score.hits[kind] < least:
                     self.fight_round(kind)
+        self._finish()
+        return self.score
+
+    def replay(self, number: int, kind: str) -> Score:
+        """One round as it was under its number, on a fresh app."""
+        self._number = number - 1
+        self.fight_round(kind)
         self._finish()
         return self.score
 
