@@ -32,7 +32,7 @@ install:
 	@exit 1
 endif
 
-.PHONY: all install build check-built demo test fuzz coverage torture bench bench-quick docs lint dist
+.PHONY: all install build check-built demo test test-matrix fuzz coverage torture bench bench-quick docs lint dist
 
 # --- the extension script, built from sql/ ---------------------------------------------------
 
@@ -48,7 +48,13 @@ demo: .venv/.demo
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo
 
 test: .venv/.dev
-	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist loadscope $(TESTARGS)
+	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist worksteal $(TESTARGS)
+
+# The suite on every major version, and on databases updated from each release: some hours.
+# FORM=short is what CI runs of it; tests/matrix/cells.py says what either consists of.
+FORM        ?= full
+test-matrix: .venv/.dev check-built
+	$(BIN)/python -m tests.matrix $(FORM) -n $(TESTWORKERS)
 
 # Hostile arguments at length; in CI a few are tried, always the same. A failure prints the call.
 FUZZ_EXAMPLES ?= 1000

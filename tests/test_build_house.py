@@ -17,6 +17,8 @@ import pytest
 from tests.support.installation import CHECKOUT
 from tests.support.server import PrivateServer
 
+pytestmark = pytest.mark.once
+
 VERSION = re.findall(
     r"^default_version\s*=\s*'(.*)'", (CHECKOUT / "hotmesh_dba.control").read_text(), re.MULTILINE
 )[0]

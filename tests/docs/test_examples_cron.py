@@ -13,6 +13,8 @@ from tests.docs.test_examples import CRON, DOCUMENTS, ROLES, typed, world
 from tests.policies.cron import server_with_cron
 from tests.support.server import PrivateServer
 
+pytestmark = pytest.mark.once
+
 WITH_CRON = [
     page for page in DOCUMENTS if any(block.startswith(CRON) for block in blocks(page, "sql"))
 ]

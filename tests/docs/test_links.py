@@ -9,6 +9,8 @@ import pytest
 
 from tests.docs.documents import DOCUMENTS, anchors, named, prose
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_link_leads_somewhere(document: Path) -> None:

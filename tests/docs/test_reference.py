@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 import hotmesh_dba
 from tests.docs.reference import DOCS, client, command, pages, stale
 from tests.support.installation import CHECKOUT
 from tests.support.layout import create_app
 from tests.support.server import Connection
+
+pytestmark = pytest.mark.once
 
 
 def headings(page: str) -> list[str]:

@@ -15,6 +15,8 @@ from tests.docs.documents import PAGES, blocks, named
 from tests.python.command import Command
 from tests.support.server import Connection
 
+pytestmark = pytest.mark.once
+
 
 def words(shown: str) -> list[list[str]]:
     """The words of each line, any number as 0, without what tables are drawn with."""

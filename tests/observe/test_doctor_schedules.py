@@ -12,6 +12,8 @@ from tests.policies.cron import app_of_an_owner, server_with_cron, wait_for_jobs
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
+pytestmark = pytest.mark.once
+
 SIGNALS = "prune_signals => true"
 BARE = "CALL hotmesh_dba.run_policy('myapp', 'p')"
 

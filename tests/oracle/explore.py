@@ -2,6 +2,7 @@
 
 With CI=true the seed of a property is fixed by its name, and there are more cases; otherwise it is
 random. Either way a failure prints it, and HOTMESH_DBA_SEED=<it> makes the same run again.
+HOTMESH_DBA_EXAMPLES is the number of cases, where it is set.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support.random_app import Case
 
 IN_CI = os.environ.get("CI") == "true"
-EXAMPLES = 200 if IN_CI else 60
+EXAMPLES = int(os.environ.get("HOTMESH_DBA_EXAMPLES") or (120 if IN_CI else 60))
 
 SETTINGS = settings(
     deadline=None,  # the server's time is not what is tested

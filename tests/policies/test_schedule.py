@@ -16,6 +16,8 @@ from tests.support.installation import CHECKOUT
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = CHECKOUT / "sql" / "examples"
 SIGNALS = "prune_signals => true, max_percent => 100"
 NIGHTLY = "SELECT * FROM hotmesh_dba.schedule('myapp', 'nightly', '0 2 * * *')"

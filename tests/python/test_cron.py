@@ -16,6 +16,8 @@ from tests.support.server import PrivateServer
 from .command import Command, Terminal, plain
 from .test_json import SHAPES, check
 
+pytestmark = pytest.mark.once
+
 JOB = "hotmesh_dba myapp nightly"
 
 

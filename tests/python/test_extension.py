@@ -12,6 +12,8 @@ import pytest
 import hotmesh_dba as h
 from hotmesh_dba import extension
 
+pytestmark = pytest.mark.once
+
 
 def fake_pg_config(directory: Path, sharedir: Path) -> str:
     """A pg_config that names a share directory of ours."""

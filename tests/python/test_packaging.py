@@ -17,6 +17,8 @@ import hotmesh_dba as h
 from hotmesh_dba import extension
 from tests.support.installation import CHECKOUT
 
+pytestmark = pytest.mark.once
+
 SCRIPT = f"hotmesh_dba--{h.__version__}"
 CARRIED = {extension.CONTROL, f"{SCRIPT}.sql", f"{SCRIPT}.plain.sql", f"{SCRIPT}.pgtle.sql"}
 

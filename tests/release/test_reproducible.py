@@ -13,6 +13,8 @@ import pytest
 from tests.release.conftest import dist, git
 from tests.support.installation import CHECKOUT
 
+pytestmark = pytest.mark.once
+
 # Another time than the commit's, for every file of the second build.
 LONG_AGO = 1_000_000_000
 

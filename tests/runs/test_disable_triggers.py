@@ -138,7 +138,8 @@ def owner(conn: Connection, app: NewApp, role: NewRole) -> str:
 @pytest.fixture
 def granted(conn: Connection, owner: str, server: PrivateServer) -> Iterator[str]:
     """The owner, with the right to the setting (PostgreSQL 15 and later)."""
-    assert server.major >= 15
+    if server.major < 15:
+        pytest.skip("PostgreSQL 14 cannot grant the setting of a parameter")
     run(conn, f"GRANT SET ON PARAMETER session_replication_role TO {owner}")
     yield owner
     run(conn, f"REVOKE SET ON PARAMETER session_replication_role FROM {owner}")

@@ -13,6 +13,8 @@ from tests.support.installation import CHECKOUT
 
 from .made_up import CHANGES, NEW, OLD, build_releases, copy_source, load_build, replace
 
+pytestmark = pytest.mark.once
+
 ROUTINE = "SELECT rtrim("
 
 

@@ -1,0 +1,72 @@
+"""What the matrix consists of: a server's major version, and how the extension came into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.matrix.servers import MAJORS, NEWEST
+from tests.upgrade.test_released import RELEASED
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A run of the suite.
+
+    Attributes:
+        major: of the server.
+        release: what the extension is updated from; None where it is installed anew.
+        tests: the files and directories that are run, all where there are none.
+        examples: random cases a property of the oracle; None: as many as elsewhere.
+    """
+
+    major: int
+    release: str | None = None
+    tests: tuple[str, ...] = ()
+    examples: int | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one also runs what is the same on every server."""
+        return (self.major, self.release, self.tests) == (NEWEST, None, ())
+
+    def __str__(self) -> str:
+        how = f"updated from {self.release}" if self.release else "installed"
+        return f"PostgreSQL {self.major}, {how}"
+
+
+# Every step on every layout against the model, what is in the catalogues, what a run records, and
+# what is brought over from elsewhere.
+TELLING = (
+    "tests/oracle/test_paths.py",
+    "tests/upgrade",
+    "tests/deploy/test_dump_restore.py",
+    "tests/deploy/test_wrapper.py",
+    "tests/runs/test_record.py",
+    "tests/runs/test_knobs.py",
+    "tests/policies/test_run_policy.py",
+    "tests/observe/test_doctor_app.py",
+    "tests/security/test_definitions.py",
+)
+FEW = 10
+
+
+def full() -> Iterator[Cell]:
+    """Everything on every major version, and for each release on a database updated from it."""
+    for major in reversed(MAJORS):
+        for release in (None, *RELEASED):
+            yield Cell(major, release)
+
+
+def short() -> Iterator[Cell]:
+    """What CI adds to whole runs on 15 and 18: the others, and each release once."""
+    for major in (14, 16, 17):
+        yield Cell(major, None, TELLING, examples=FEW)
+    for release in RELEASED:
+        yield Cell(NEWEST, release, TELLING, examples=FEW)
+
+
+def chosen(form: str, majors: Sequence[int]) -> list[Cell]:
+    """The cells of a form, of these major versions only where any are named."""
+    cells = {"full": full, "short": short}[form]()
+    return [cell for cell in cells if not majors or cell.major in majors]
