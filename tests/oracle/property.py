@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
+from time import monotonic
 
 from psycopg import sql
 
@@ -15,6 +16,9 @@ from tests.oracle.tables import Tables
 from tests.support import model
 from tests.support.model import Counts, Job, Options, Outcome, Rows
 from tests.support.random_app import Case
+
+# So many seconds lie rows beside a cutoff (tests/support/random_app.py); or far less, or far more.
+SHIFT = 1.0
 
 
 class Disagreement(AssertionError):  # noqa: N818 -- it is a finding
@@ -47,6 +51,21 @@ class Subject:
             self._agree(before, case.options, now, result)
 
     def _check_committed(self, case: Case) -> None:
+        """As the model has one time and a call that commits several, it must be done within SHIFT.
+
+        A machine that is too busy for that gets another chance.
+        """
+        for chances in (2, 1, 0):
+            begun = monotonic()
+            try:
+                self._check_once(case)
+            except Disagreement:
+                if not chances or monotonic() - begun < SHIFT:
+                    raise
+            else:
+                return
+
+    def _check_once(self, case: Case) -> None:
         """The call's transaction is its own, and its time what it says."""
         self.session.execute("BEGIN")
         self.tables.empty(self.session)
