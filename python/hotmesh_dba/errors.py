@@ -86,7 +86,7 @@ class NotHotMesh(HotMeshDBAError):
 
 
 class InvalidOption(HotMeshDBAError):
-    """A window, flag or limit that makes no sense (22003, 22004, 22007, 22008, 22015, 22023)."""
+    """A window, flag or limit without sense (22003, 22004, 22007, 22008, 22015, 22023, 22P02)."""
 
 
 class PermissionDenied(HotMeshDBAError):
@@ -170,6 +170,7 @@ _OURS: dict[str, type[HotMeshDBAError]] = {
     "22007": InvalidOption,
     "22008": InvalidOption,
     "22015": InvalidOption,
+    "22P02": InvalidOption,
     "22023": InvalidOption,
     "25001": WrongIsolation,
     "2BP01": DependentObjects,

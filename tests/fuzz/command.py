@@ -17,6 +17,7 @@ from hotmesh_dba.cli.app import app
 from hotmesh_dba.cli.output import speak_json
 
 from .hostile import HOSTILE, USUAL_BY_NAME
+from .routines import odd_ones
 
 # What somebody would write, by the parameter's Python name.
 USUAL: dict[str, list[str]] = {
@@ -81,7 +82,7 @@ def arguments(path: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
 
     @st.composite
     def draw_arguments(draw: st.DrawFn) -> list[str]:
-        odd = draw(st.sets(st.sampled_from(names), max_size=2)) if names else set()
+        odd = draw(odd_ones(names)) if names else set()
         given: list[str] = []
         for parameter in parameters:
             if parameter.name in odd or parameter.required or draw(st.integers(0, 4)) == 0:

@@ -16,4 +16,4 @@ def permitted() -> set[str]:
 
 
 # PostgreSQL's own, of an argument that it cannot read: without our detail and hint.
-UNREADABLE = {"22003", "22007", "22008", "22015"}
+UNREADABLE = {"22003", "22007", "22008", "22015", "22P02"}
