@@ -16,6 +16,8 @@ from .command import Ended, arguments, leaves, run_command
 from .conftest import FUZZ
 from .world import World
 
+pytestmark = pytest.mark.once
+
 COMMANDS = [" ".join(path) for path in leaves()]
 # The README's table; those of signals aside.
 CODES = {

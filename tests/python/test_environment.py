@@ -13,6 +13,8 @@ from hotmesh_dba.cli.environment import name_variables
 
 from .command import Command
 
+pytestmark = pytest.mark.once
+
 AT_ONCE = {"--help", "--version", "--install-completion", "--show-completion"}
 
 

@@ -22,6 +22,8 @@ from .command import Command
 from .running import HELD, backends, begun
 from .test_batched import refuse_deletes
 
+pytestmark = pytest.mark.once
+
 PAGE = (CHECKOUT / "docs" / "json.md").read_text()
 SHAPES: dict[str, Any] = {
     name: json.loads(block)

@@ -15,6 +15,8 @@ from .command import Command, Terminal, plain
 from .running import at_rest, begun, states
 from .test_batched import backlog
 
+pytestmark = pytest.mark.once
+
 KINDS = {
     "jobs": "deleted_jobs",
     "engine_streams": "deleted_engine_streams",

@@ -12,6 +12,8 @@ from tests.support.installation import CHECKOUT
 
 from .faults import KINDS
 
+pytestmark = pytest.mark.once
+
 
 def torture(*arguments: str) -> tuple[int, str]:
     """How it ended, and what it printed."""
