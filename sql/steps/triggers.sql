@@ -36,7 +36,8 @@ AS $$
     ), unknown (name, relation) AS (
         SELECT t.tgname, t.tgrelid
         FROM tree r
-        JOIN pg_trigger t ON t.tgrelid = r.relation AND NOT t.tgisinternal
+        -- PostgreSQL 14 calls what a leaf has from its parent internal; a foreign key's have a constraint.
+        JOIN pg_trigger t ON t.tgrelid = r.relation AND (NOT t.tgisinternal OR t.tgconstraint = 0)
         WHERE t.tgname NOT IN ('trg_update_is_live', 'trg_enforce_live_job_uniqueness', 'trg_update_jobs_updated_at',
                                'trg_update_attributes_updated_at')
            OR t.tgenabled IN ('R', 'A')

@@ -306,7 +306,7 @@ BEGIN
   FOR v_trigger IN
     SELECT t.tgrelid::regclass AS relation, t.tgname AS name
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-     WHERE c.relnamespace = '"My App"'::regnamespace AND t.tgisinternal
+     WHERE c.relnamespace = '"My App"'::regnamespace AND t.tgconstraint <> 0
        AND c.relname = 'jobs_part_3'
   LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', v_trigger.relation, v_trigger.name);

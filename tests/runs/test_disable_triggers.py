@@ -63,6 +63,11 @@ OBSTACLES = {
         "55000",
         ("trg_enforce_live_job_uniqueness",),
     ),
+    "HotMesh's trigger, always, on one leaf": (
+        "ALTER TABLE myapp.jobs_part_4 ENABLE ALWAYS TRIGGER trg_enforce_live_job_uniqueness",
+        "55000",
+        ("trg_enforce_live_job_uniqueness", "myapp.jobs_part_4"),
+    ),
     "HotMesh's trigger, on replicas": (
         "ALTER TABLE myapp.jobs_attributes ENABLE REPLICA TRIGGER trg_update_attributes_updated_at",
         "55000",
