@@ -33,17 +33,39 @@ def test_the_grants_suffice_and_are_those_of_the_example(
 ) -> None:
     load_sample(conn, app(), jobs=200)
     conn.execute("SELECT hotmesh_dba.deploy('myapp')")
-    [block] = [text for text in blocks(README, "sql") if text.startswith("GRANT")]
+    [block] = [text for text in blocks(README, "sql") if "grant_prune" in text]
     assert (EXAMPLES / "grants.sql").read_text().endswith(block)
     pruner = role("pruner")
     as_pruner = connect(pruner)
     call = "SELECT * FROM myapp.prune('1 day', true, true, true, prune_transient => true)"
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_pruner.execute(call)
-    conn.execute(block.replace("TO pruner", f"TO {pruner}").encode())
+    run = [text for (text,) in conn.execute(block.replace("'pruner'", f"'{pruner}'").encode())]
+    shown = re.findall(r"^-- (GRANT .*?;)", block, re.MULTILINE)
+    for statement, line in zip(run, shown, strict=True):
+        whole = re.escape(line.replace("TO pruner", f"TO {pruner}")).replace("…", ".+")
+        assert re.fullmatch(whole, statement), statement
+    assert works_in_leaves(as_pruner)
     row = as_pruner.execute(call).fetchone()
     assert row is not None
     assert all(count > 0 for count in row[:5])
+    conn.execute("UPDATE myapp.jobs SET expired_at = now() - interval '9 days' WHERE status = 0")
+    as_pruner.execute("CALL hotmesh_dba.prune_batched('myapp', '1 day', strip_attributes => true)")
+    done = as_pruner.execute("SELECT state, deleted_jobs > 0 FROM hotmesh_dba.run").fetchall()
+    assert done == [("completed", True)]
+    conn.execute(f"REVOKE DELETE ON myapp.jobs_part_3 FROM {pruner}".encode())
+    assert not works_in_leaves(as_pruner), "each of them is needed"
+
+
+def works_in_leaves(conn: Connection) -> bool:
+    """Whether every step would be done partition by partition, passing over what is locked."""
+    row = conn.execute(
+        "SELECT bool_and(hotmesh_dba._works_in_leaves(s) AND (s.name NOT IN ('jobs', 'strip')"
+        " OR hotmesh_dba._may_lock(s.relation))) FROM hotmesh_dba._steps(hotmesh_dba._resolve("
+        "'myapp', '7 days', true, true, true, NULL, true, false, NULL, NULL, NULL, NULL, true)) s"
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 def test_the_python_block_runs(
