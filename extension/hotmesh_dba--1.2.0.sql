@@ -4479,7 +4479,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('More than the max_percent of %s of its policy; so no row was deleted.', (run).max_percent),
                   HINT = (SELECT concat_ws(' ', 'Look at what would go: ' || hotmesh_dba._preview_policy_call(p) || ';',
-                                           'If all of it may go: ' || hotmesh_dba._run_policy_call(r.app, r.policy, force => true) || ';')
+                                           'if all of it may go: ' || hotmesh_dba._run_policy_call(r.app, r.policy, force => true) || ';')
                           FROM hotmesh_dba.run r, hotmesh_dba._policy(r.app, r.policy) p
                           WHERE r.id = (run).id);
     END IF;

@@ -110,6 +110,7 @@ class DBA:
     set_policy = _method(policy.set_policy)
     drop_policy = _method(policy.drop_policy)
     policies = _method(policy.policies)
+    _check_policy = _method(policy.check_policy)
     run_policy = _batched_method(policy.run_policy)
     run_due = _batched_method(policy.run_due)
     schedule = _method(policy.schedule)

@@ -29,6 +29,8 @@ SINCE = (1, 2)
 
 
 def _column(name: str) -> str:
+    if name == "app":  # a renamed one's have its old name until something writes to them
+        return f"coalesce({_APP}, p.app)"
     sql = POLICY_OPTIONS.get(name)
     if sql is None:
         return f"p.{name}"
@@ -36,6 +38,7 @@ def _column(name: str) -> str:
     return f"p.{sql.name}{kind.get(sql.type, '')}"
 
 
+_APP = "hotmesh_dba._policy_app(p)"
 _COLUMNS = ", ".join(_column(field.name) for field in fields(Policy))
 
 
@@ -92,15 +95,25 @@ def policies(app_id: str | None = None) -> Steps[list[Policy]]:
     :raises NotInstalled, VersionMismatch, UnknownApp, NotHotMesh, InvalidAppId: as their names say.
     """
     yield from require_version("policies", SINCE)
-    # A renamed app's have its old name until something writes to them.
-    condition, values = of_app("hotmesh_dba._policy_app(p)", app_id)
+    condition, values = of_app(_APP, app_id)
     rows = yield Query(
-        f"SELECT {_COLUMNS} FROM hotmesh_dba.policy p {condition} ORDER BY p.app, p.name", values
+        f"SELECT {_COLUMNS} FROM hotmesh_dba.policy p {condition} ORDER BY 1, 2", values
     )
     return [Policy(*row) for row in rows]
 
 
 # --- following them --------------------------------------------------------------------------
+
+
+def check_policy(app_id: str, name: str, *, force: bool = False) -> Steps[None]:
+    """Refuse what `run_policy` refuses before it looks at the rows, as it does; change nothing."""
+    yield from require_version("run_policy", SINCE)
+    enabled = "NULL" if force else "hotmesh_dba._check_enabled(p)"
+    yield Query(
+        f"SELECT hotmesh_dba._check_policy(p), {enabled} FROM hotmesh_dba._find_policy("
+        "%s::pg_catalog.text, %s::pg_catalog.text, 'run a policy of') p",
+        [app_id, name],
+    )
 
 
 class _RunPolicy(RunsOfOne):

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 Done = subprocess.CompletedProcess[str]
@@ -54,21 +56,32 @@ class Command:
 
 
 class Terminal:
-    """The command as a person runs it: on a terminal, where Ctrl-C is a key."""
+    """The command as a person runs it: on a terminal, where Ctrl-C is a key.
 
-    def __init__(self, command: Command, *arguments: str, **env: str) -> None:
+    :param files: the streams (`stdout`, `stderr`) that the person redirects, and where to.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        *arguments: str,
+        files: Mapping[str, Path] = MappingProxyType({}),
+        **env: str,
+    ) -> None:
         self._terminal, theirs = pty.openpty()
+        streams = {name: os.open(path, os.O_CREAT | os.O_WRONLY) for name, path in files.items()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hotmesh_dba", *arguments],
             cwd=command.directory,
             env={**command.env, "TERM": "xterm", **env},
             stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            stdout=streams.get("stdout", theirs),
+            stderr=streams.get("stderr", theirs),
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
-        os.close(theirs)
+        for stream in (theirs, *streams.values()):
+            os.close(stream)
         self.shown = ""
 
     def type(self, keys: bytes) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +22,7 @@ from .test_batched import backlog
 from .test_client import count
 
 QUESTION = "Delete it? [y/N] "
+POLICY = ["--jobs", "--expire", "7 days", "--every", "1 day", "--max-percent", "100"]
 
 
 @pytest.mark.parametrize("answer", [b"n\r", b"\r", b"no\r", b"\x04"])
@@ -50,11 +57,87 @@ def test_ctrl_c_at_the_question(command: Command, conn: Connection, filled: str)
 
 @pytest.mark.parametrize("way", [["--yes"], ["-y"], ["variable"], ["--single-transaction", "-y"]])
 def test_not_asked(command: Command, conn: Connection, filled: str, way: list[str]) -> None:
-    env = {"HOTMESH_DBA_YES": "1"} if way == ["variable"] else {}
+    if way == ["variable"]:
+        command.env["HOTMESH_DBA_YES"] = "1"
     arguments = [] if way == ["variable"] else way
-    with Terminal(command, "prune", filled, *arguments, **env) as terminal:
+    with Terminal(command, "prune", filled, *arguments) as terminal:
         assert terminal.end() == 0, terminal.shown
     assert QUESTION not in terminal.shown
+    assert count(conn, "jobs") == 3
+
+
+REDIRECTED = [["stderr"], ["stdout"], ["stdout", "stderr"]]
+
+
+@pytest.mark.parametrize("streams", REDIRECTED, ids=" ".join)
+@pytest.mark.parametrize("what", ["prune", "run-due"])
+def test_whatever_is_redirected(
+    command: Command, conn: Connection, filled: str, tmp_path: Path, streams: list[str], what: str
+) -> None:
+    """A person at the terminal is asked there, and sees what the question is about."""
+    command("policy", "set", filled, "nightly", *POLICY)
+    arguments, question, shown = {
+        "prune": (["prune", filled], QUESTION, "  2 expired jobs"),
+        "run-due": (["run-due"], "whose time has come? [y/N] ", "nightly"),
+    }[what]
+    files = {name: tmp_path / name for name in streams}
+    for answer, code, jobs in ((b"n\r", 1, 5), (b"y\r", 0, 3)):
+        with Terminal(command, *arguments, files=files) as terminal:
+            terminal.until(question)
+            assert shown in terminal.shown
+            terminal.type(answer)
+            assert terminal.end() == code, terminal.shown
+        assert count(conn, "jobs") == jobs
+        assert not any("[y/N]" in path.read_text() for path in files.values())
+
+
+def test_json_is_asked_too(command: Command, conn: Connection, filled: str, tmp_path: Path) -> None:
+    """What it writes is JSON all the same."""
+    command("policy", "set", filled, "nightly", *POLICY)
+    files = {name: tmp_path / name for name in ("stdout", "stderr")}
+    with Terminal(command, "run-due", "--json", files=files) as terminal:
+        terminal.until("[y/N] ")
+        terminal.type(b"y\r")
+        assert terminal.end() == 0, terminal.shown
+    assert json.loads(files["stdout"].read_text())["jobs"] == 2
+    assert files["stderr"].read_text() == ""
+    assert count(conn, "jobs") == 3
+
+
+def test_json_has_no_bar(command: Command, filled: str, tmp_path: Path) -> None:
+    with Terminal(
+        command, "prune", filled, "--json", "--yes", files={"stdout": tmp_path / "stdout"}
+    ) as terminal:
+        assert terminal.end() == 0
+    assert terminal.shown == ""
+
+
+def test_it_goes_ahead_where_nobody_can_answer(
+    command: Command, conn: Connection, filled: str
+) -> None:
+    """Though stdout and stderr are a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "hotmesh_dba", "prune", filled],
+        env=command.env,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        check=False,
+        timeout=60,
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == 0
+    assert count(conn, "jobs") == 3
+
+
+def test_without_stdin(command: Command, conn: Connection, filled: str) -> None:
+    program = shlex.join([sys.executable, "-m", "hotmesh_dba", "prune", filled])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {program} <&-"], env=command.env, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
     assert count(conn, "jobs") == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -118,15 +119,24 @@ def test_usage(command: Command, arguments: list[str]) -> None:
     assert "Usage: hotmesh-dba" in done.stderr
 
 
+TENTH = ["--jobs", "--expire", "7 days", "--max-percent", "1"]
+
+
 def test_the_fuse(command: Command, conn: Connection, filled: str) -> None:
     backlog(conn, 100)
     conn.execute("ANALYZE")
-    command("policy", "set", filled, "p", "--jobs", "--expire", "7 days", "--max-percent", "1")
+    command("policy", "set", filled, "p", *TENTH)
     done = command("policy", "run", filled, "p")
     assert done.returncode == 1
-    assert "force => true" in done.stderr
+    [hint] = re.findall(r"^hint: (.*)$", done.stderr, re.MULTILINE)
+    look, force = re.findall(r"hotmesh-dba (policy run [^;]*)", hint)
+    assert (look, force) == ("policy run myapp p --dry-run", "policy run myapp p --force")
+    assert "jobs\t102\n" in command(*look.split()).stdout
     assert count(conn, "jobs") == 105
-    done = command("policy", "run", filled, "p", "--force", "-j", "2")
+    conn.execute("UPDATE hotmesh_dba.run SET started_at = started_at - interval '2 days'")
+    command("policy", "set", filled, "p", *TENTH, "--every", "1 day")
+    assert f"\n{hint[:22]}" in command("run-due").stderr, "the warning of a round says so too"
+    done = command(*force.split(), "-j", "2")
     assert (done.returncode, "jobs\t102\n" in done.stdout) == (0, True)
 
 
@@ -149,6 +159,60 @@ def test_a_policy_asks_too(command: Command, conn: Connection, filled: str) -> N
             terminal.type(b"n\r")
             assert terminal.end() == 1
     assert states(conn) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "hint"),
+    [
+        ("off", "is disabled", "hotmesh-dba policy run myapp off --force"),
+        ("none", "unknown policy: 'none'", "'off'"),
+    ],
+)
+def test_nothing_is_asked_about_what_is_refused(
+    command: Command, conn: Connection, filled: str, name: str, error: str, hint: str
+) -> None:
+    command("policy", "set", filled, "off", *ALL, "--disabled")
+    for arguments in ([filled, name], [name, "--all-apps"]):
+        with Terminal(command, "policy", "run", *arguments) as terminal:
+            assert terminal.end() == 1, terminal.shown
+        shown = " ".join(plain(terminal.shown).split())
+        assert error in shown
+        assert hint in shown
+        assert "[y/N]" not in shown
+    assert states(conn) == []
+    with Terminal(command, "policy", "run", filled, "off", "--force") as terminal:
+        terminal.until("Delete it? [y/N] ")
+        terminal.type(b"y\r")
+        assert terminal.end() == 0, terminal.shown
+    assert count(conn, "jobs") == 3
+
+
+def test_an_app_that_is_renamed(command: Command, conn: Connection, filled: str) -> None:
+    """Its policies have its new name, before anything has written to them."""
+    command("policy", "set", filled, "p", *ALL, "--every", "1 day")
+    conn.execute("ALTER SCHEMA myapp RENAME TO renamed")
+    assert [row["app"] for row in cells(command("policy", "list"))] == ["renamed"]
+    assert [policy["app"] for policy in command.json("policy", "list", "renamed")] == ["renamed"]
+    assert "jobs\t2\n" in command("policy", "run", "renamed", "p", "--dry-run").stdout
+    gone = command("policy", "run", filled, "p")
+    assert (gone.returncode, "unknown app" in gone.stderr) == (1, True)
+    with Terminal(command, "policy", "run", "renamed", "p") as terminal:
+        terminal.until("due in renamed:")
+        terminal.until("Delete it? [y/N] ")
+        terminal.type(b"y\r")
+        assert terminal.end() == 0, terminal.shown
+    [run] = command.json("runs", "renamed")
+    assert (run["app"], run["policy"], run["deleted_jobs"]) == ("renamed", "p", 2)
+    conn.execute("ALTER SCHEMA renamed RENAME TO again")
+    conn.execute("SET session_replication_role = replica")  # HotMesh's trigger knows the old name
+    conn.execute(
+        "INSERT INTO again.jobs (key, status, expired_at)"
+        " SELECT 'k' || n, 0, now() - interval '10 days' FROM generate_series(1, 9) n"
+    )
+    done = command("policy", "run", "p", "--all-apps", "-j", "2")
+    assert (done.returncode, "again\tjobs\t9\n" in done.stdout) == (0, True), done.stderr
+    assert command.json("policy", "drop", "again", "p") == {"app": "again", "policy": "p"}
+    assert command.json("policy", "list") == []
 
 
 def test_run_due_where_one_fails(command: Command, conn: Connection, filled: str) -> None:

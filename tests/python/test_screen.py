@@ -162,3 +162,52 @@ def test_tables_fit_into_80_columns(command: Command, filled: str, arguments: li
     assert len(lines) > 3
     assert max(map(len, lines)) <= 80, terminal.shown
     assert "…" not in terminal.shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["runs"], ["status"], ["policy", "list"], ["apps"], ["extension", "status"], ["doctor"]],
+    ids=" ".join,
+)
+def test_on_40_columns_no_word_is_cut(
+    command: Command, dba: DBA, filled: str, arguments: list[str]
+) -> None:
+    """Where no table fits, rows stand as lines, and then nothing is left out."""
+    note = "what this is for, at some length"
+    dba.set_policy(filled, "nightly-strip", signals=True, max_percent=100, note=note)
+    dba.run_policy(filled, "nightly-strip")
+    with Terminal(command, *arguments, COLUMNS="40") as terminal:
+        terminal.end()
+    shown = plain(terminal.shown).replace("\r", "")
+    words = {
+        "runs": ["nightly-strip", "completed", "batches", "role", "postgres"],
+        "status": ["signal_registry", "jobs_attributes", "nightly-strip"],
+        "policy": ["nightly-strip", "signals", "enabled", "100 %", "length"],
+        "apps": ["myapp", "postgres", "migrated"],
+        "extension": ["the server's", "version", "(extension)"],
+        "doctor": [" ok"],
+    }[arguments[0]]
+    assert [word for word in words if word not in shown] == [], shown
+    assert max(map(len, shown.splitlines())) <= 40, shown
+
+
+def test_a_hint_of_doctor_can_be_copied(command: Command, conn: Connection, filled: str) -> None:
+    """Lines are ended between words alone, however narrow it is."""
+    command("deploy", filled)
+    conn.execute("CREATE FUNCTION myapp.prune(text) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    hints = [check["hint"] for check in json.loads(command("doctor", "--json").stdout)]
+    with Terminal(command, "doctor", COLUMNS="40") as terminal:
+        assert terminal.end() == 5
+    shown = " ".join(plain(terminal.shown).split())
+    wanted = [" ".join(hint.split()) for hint in hints if hint]
+    assert wanted
+    assert [hint for hint in wanted if hint not in shown] == []
+    assert not re.search(r" \r?\n", plain(terminal.shown)), "no line is filled up"
+
+
+def test_a_dry_run_of_nothing(command: Command, filled: str) -> None:
+    nothing = ["prune", filled, "--dry-run", "--expire", "99 days", "--no-signals"]
+    with Terminal(command, *nothing) as terminal:
+        assert terminal.end() == 0
+    assert "nothing is due" in terminal.shown
+    assert "signals\t0\n" in command(*nothing).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from io import TextIOWrapper
 from typing import Any
 
 
@@ -22,6 +23,9 @@ def main() -> None:
     from hotmesh_dba.cli.app import app
     from hotmesh_dba.cli.environment import name_variables, wants_json
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter it does not have is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     command = get_command(app)
     name_variables(command)
     _run(command, wants_json(sys.argv[1:]))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
 
 from hotmesh_dba import HotMeshDBAError, NotDeployed, NotInstalled, Preview
-from hotmesh_dba.cli.output import note, say
+from hotmesh_dba.cli.output import note
 from hotmesh_dba.cli.printable import printable
 
 BOUND = 10_000
@@ -27,8 +34,8 @@ class Declined(HotMeshDBAError):  # noqa: N818 - as in errors.py
 
 
 def somebody_there() -> bool:
-    """Return whether a person can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    """Return whether a person can answer, whatever stdout and stderr lead to."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def ask(app_id: str, preview: Callable[[], Preview]) -> None:
@@ -37,24 +44,50 @@ def ask(app_id: str, preview: Callable[[], Preview]) -> None:
     Nothing is asked where nothing is due.
     """
     try:
-        due = preview()
+        lines = _due(preview())
     except (NotInstalled, NotDeployed):
-        say(f"{app_id} is not deployed yet; it will be, and then what is due is deleted.")
+        shown = f"{app_id} is not deployed yet; it will be, and then what is due is deleted."
     else:
-        lines = _due(due)
         if not lines:
             note(f"nothing is due in {app_id}")
             return
-        say(f"due in {app_id}:")
-        say("\n".join(lines))
-    if not _yes("Delete it? [y/N] "):
+        shown = "\n".join([f"due in {app_id}:", *lines])
+    confirm("Delete it?", lambda console: console.print(Text(printable(shown))))
+
+
+def confirm(question: str, show: Callable[[Console], None]) -> None:
+    """Show something to the person at the terminal and ask; raise `Declined` on a no."""
+    with _terminal() as terminal:
+        show(Console(file=terminal, soft_wrap=True, highlight=False))
+        print(f"{question} [y/N] ", end="", file=terminal, flush=True)
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):  # the end of the input is a no
+            print(file=terminal)
+    if answer.strip().lower() not in ("y", "yes"):
         raise Declined("nothing was deleted", hint="--yes deletes without asking.")
 
 
-def ask_plainly(question: str) -> None:
-    """Ask; raise `Declined` on a no."""
-    if not _yes(f"{question} [y/N] "):
-        raise Declined("nothing was deleted", hint="--yes goes on without asking.")
+@contextmanager
+def _terminal() -> Iterator[TextIO]:
+    """Yield the terminal that stdin is: stdout and stderr may be files, or pipes."""
+    opened = _opened()
+    if opened is not None:
+        with opened:
+            yield opened
+        return
+    for stream in (sys.stderr, sys.stdout):
+        if stream is not None and stream.isatty():
+            yield stream
+            return
+    raise Declined("there is nobody to ask", hint="--yes deletes without asking.")
+
+
+def _opened() -> TextIO | None:
+    try:
+        path = Path(os.ttyname(sys.stdin.fileno()))
+        return path.open("w", errors="backslashreplace")
+    except (OSError, AttributeError):  # it has no name here, or terminals never have
+        return None
 
 
 def _due(due: Preview) -> list[str]:
@@ -64,11 +97,3 @@ def _due(due: Preview) -> list[str]:
         for words, count in counts.items()
         if count
     ]
-
-
-def _yes(question: str) -> bool:
-    print(printable(question), end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):  # the end of the input is a no
-        print(file=sys.stderr)
-    return answer.strip().lower() in ("y", "yes")

@@ -104,4 +104,4 @@ def show_error(error: HotMeshDBAError) -> None:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        report("warning", record.getMessage())
+        report("warning", in_options(record.getMessage()))

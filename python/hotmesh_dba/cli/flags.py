@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from hotmesh_dba.options import BATCHED_OPTIONS, POLICY_OPTIONS, Sql
 
@@ -26,11 +27,24 @@ def negation(name: str, sql: Sql | None = None) -> str | None:
     return _NEGATIONS.get(name, f"--no-{flag(name)[2:]}") if needed else None
 
 
+_WORD = "'([^']*)'"
+_RUN = re.compile(rf"CALL hotmesh_dba\.run_policy\({_WORD}, {_WORD}, force => true\)")
+_LOOK = re.compile(
+    r"SELECT \* FROM hotmesh_dba\.preview\((?:[^';]|'(?:[^']|'')*')*\)(?=; if all of it may go: )"
+)
+
+
 def in_options(hint: str) -> str:
     """Return a hint of the server with ``retention => '7 days'`` as ``--expire '7 days'``.
 
-    A whole statement stays as it is: it is to be typed into psql.
+    A whole statement stays as it is: it is to be typed into psql. But a policy that is to be
+    looked at and run by force is so by the command.
     """
+    run = _RUN.search(hint)
+    if run is not None:
+        command = shlex.join(["hotmesh-dba", "policy", "run", *run.groups()])
+        hint = _LOOK.sub(lambda _: f"{command} --dry-run", hint)
+        hint = _RUN.sub(lambda _: f"{command} --force", hint)
     return re.sub(r"(?:(?<=: )|(?<=example ))(\w+) => ('[^']*'|true|false|\d+)", _translated, hint)
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Display
 
 from hotmesh_dba import Progress, StepPace
-from hotmesh_dba.cli.output import duration, note
+from hotmesh_dba.cli.output import duration, for_programs, note
 from hotmesh_dba.cli.printable import printable
 
 Callback = Callable[[Progress], None]
@@ -25,9 +25,12 @@ def live(title: str, every: float) -> Iterator[Callback | None]:
     """Yield a callback that shows progress on stderr.
 
     :param title: what runs.
-    :param every: seconds between two lines where stderr is no terminal; 0 for none.
+    :param every: seconds between two lines where stderr is no terminal; 0 for none. For programs
+        there is neither a bar nor a line.
     """
-    if sys.stderr.isatty():
+    if for_programs():
+        yield None
+    elif sys.stderr.isatty():
         with _Bars.shown(title) as bars:
             yield bars.show
     else:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -81,24 +82,51 @@ def show_table(
     """
     if not records:
         return
-    if not sys.stdout.isatty():
+    if to_person():
+        draw_table(Console(), records, columns, spare)
+    else:
         _show_lines(records, tuple(columns))
+
+
+def draw_table(
+    console: Console, records: Sequence[Record], columns: Sequence[str], spare: Sequence[str] = ()
+) -> None:
+    """Draw rows as `show_table` does on a terminal; where no table fits, one below the other."""
+    every = [column for column in columns if any(_words(r[column]) for r in records)]
+    kept = list(every)
+    for column in (None, *(c for c in spare if c in every)):
+        if column is not None:
+            kept.remove(column)
+        if _room(console, _table(records, kept, _CAP)).maximum <= console.width:
+            console.print(_table(records, kept))
+            return
+    if _room(console, _table(records, kept, _CAP)).minimum <= console.width:  # no word is cut
+        console.print(_table(records, kept))
         return
-    console = Console()
-    kept = [column for column in columns if any(_cell(r[column]) for r in records)]
-    for column in (c for c in spare if c in kept):
-        if _width(console, _table(records, kept, _CAP)) <= console.width:
-            break
-        kept.remove(column)
-    console.print(_table(records, kept))
+    for place, record in enumerate(records):
+        if place:
+            console.print()
+        console.print(_block(record, every))
 
 
 _CAP = 24
 """What is longer may as well be folded."""
 
 
-def _width(console: Console, table: Table) -> int:
-    return console.measure(table, options=console.options.update(width=9999)).maximum
+def _room(console: Console, table: Table) -> Measurement:
+    return console.measure(table, options=console.options.update(width=9999))
+
+
+def _block(record: Record, columns: Sequence[str]) -> Table:
+    """Return a row as lines of its own, a column a line; nothing is left out but what is empty."""
+    block = Table.grid(padding=(0, 2))
+    block.add_column(style="bold", no_wrap=True)
+    block.add_column(overflow="fold")
+    for column in columns:
+        words = printable(_words(record[column]))
+        if words:
+            block.add_row(column, Text(words))
+    return block
 
 
 def _show_lines(records: Sequence[Record], columns: tuple[str, ...]) -> None:
@@ -108,12 +136,13 @@ def _show_lines(records: Sequence[Record], columns: tuple[str, ...]) -> None:
         print("\t".join((*first, *own)))
     _mode.columns = columns
     for record in records:
-        cells = [_one_line(_cell(record[column])) for column in own]
-        print("\t".join(([printable(_mode.app)] if _mode.app else []) + cells))
+        cells = [_mode.app] if _mode.app else []
+        cells += [_plain_words(record[column]) for column in own]
+        print("\t".join(map(_one_line, cells)))
 
 
 def _one_line(text: str) -> str:
-    return text.translate({ord("\n"): " ", ord("\t"): " "})
+    return printable(text.translate({ord("\n"): " ", ord("\t"): " "}))
 
 
 def _table(records: Sequence[Record], columns: Sequence[str], cap: int | None = None) -> Table:
@@ -123,24 +152,30 @@ def _table(records: Sequence[Record], columns: Sequence[str], cap: int | None = 
         number = all(type(value) in (int, float) for value in values) and values
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for record in records:  # Text: a name may look like Rich markup
-        table.add_row(*(Text(_cell(record[column])[:cap]) for column in columns))
+        table.add_row(*(Text(printable(_words(record[column]))[:cap]) for column in columns))
     return table
 
 
-def _cell(value: object) -> str:
+def _words(value: object) -> str:
+    """Return a value as a person reads it."""
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return _plain_words(value)
+
+
+def _plain_words(value: object) -> str:
+    """Return a value as a pipe has it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        if sys.stdout.isatty():
-            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, timedelta):
         return duration(value)
-    if isinstance(value, int) and sys.stdout.isatty():
-        return f"{value:,}"
-    return printable(str(value))
+    return str(value)
 
 
 def duration(value: timedelta) -> str:

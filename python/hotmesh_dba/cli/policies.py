@@ -20,10 +20,10 @@ from hotmesh_dba.cli.arguments import (
     given,
     with_options,
 )
-from hotmesh_dba.cli.asking import BOUND, ask_plainly, somebody_there
+from hotmesh_dba.cli.asking import BOUND, confirm, somebody_there
 from hotmesh_dba.cli.each import Outcome, each, one_or_all, with_name
 from hotmesh_dba.cli.ending import DONE, LEFT, LOCKED, reporting, worst
-from hotmesh_dba.cli.output import Record, note, show_json, show_table, to_person
+from hotmesh_dba.cli.output import Record, draw_table, note, show_json, show_table, to_person
 from hotmesh_dba.cli.printable import printable
 from hotmesh_dba.cli.running import (
     DryRun,
@@ -85,8 +85,11 @@ def list_policies(
 
 
 def _show_policies(found: list[Policy]) -> None:
-    columns = ("app", "policy", "steps", "every", "enabled", "limits", "role", "note")
-    show_table([_record(policy) for policy in found], columns, ("role", "limits", "note"))
+    show_table([_record(policy) for policy in found], _COLUMNS, _SPARE)
+
+
+_COLUMNS = ("app", "policy", "steps", "every", "enabled", "limits", "role", "note")
+_SPARE = ("role", "limits", "note")
 
 
 def _record(policy: Policy) -> Record:
@@ -176,6 +179,7 @@ def run_policy(
     def work(dba: DBA, app: str) -> Outcome:
         if dry_run:
             return dry(settings, preview_of(dba, app, policy_name))
+        dba._check_policy(app, policy_name, force=force)  # nobody is asked about what is refused
         confirmed(settings, app, partial(preview_of, dba, app, policy_name, BOUND))
         return follow(
             dba,
@@ -201,7 +205,10 @@ def preview_of(dba: DBA, app: str, name: str, max_rows: int | None = None) -> Pr
             return dba.preview(app, max_rows=max_rows, **options)
     names = ", ".join(policy.name for policy in known) or "none"
     raise UnknownPolicy(
-        f'app "{app}" has no policy "{name}"', sqlstate="42704", hint=f"Known policies: {names}."
+        f"unknown policy: '{name}'",
+        sqlstate="42704",
+        detail=f'App "{app}" has no policy of that name that you may see.',
+        hint=f"Its policies: {names}.",
     )
 
 
@@ -234,14 +241,14 @@ def run_due(
     with reporting(as_json):
         dba = DBA(dsn)
         if not yes and somebody_there():
-            _ask_due(dba)
+            _ask_due(dba.policies())
         result = live_result(
             "run-due",
             settings,
             lambda progress: dba.run_due(max_runtime, trust_owners=trust_owners, progress=progress),
+            _show_due,
         )
         record = asdict(result)
-        _show_due(result, as_json)
         if vacuum_afterwards:
             record["vacuumed"] = vacuum_each(dba, result)
     if as_json:
@@ -257,11 +264,13 @@ def _code_of_round(result: DueResult, strict: bool) -> int:
     return worst([busy, LEFT if result.postponed else DONE, code_of_result(result, strict)])
 
 
-def _ask_due(dba: DBA) -> None:
-    regular = [p for p in dba.policies() if p.enabled and p.every is not None]
+def _ask_due(known: list[Policy]) -> None:
+    regular = [_record(p) for p in known if p.enabled and p.every is not None]
     if regular:
-        _show_policies(regular)
-        ask_plainly("Run those of them whose time has come?")
+        confirm(
+            "Run those of them whose time has come?",
+            lambda console: draw_table(console, regular, _COLUMNS, _SPARE),
+        )
 
 
 def _show_due(result: DueResult, as_json: bool) -> None:

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Callable
 
-# Control characters but tab and newline, what turns the direction of writing, and lone surrogates:
-# an argument's bytes that are no UTF-8.
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters but tab and newline, what turns the direction of writing, the separators of
+# lines and paragraphs, and lone surrogates: an argument's bytes that are no UTF-8.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:

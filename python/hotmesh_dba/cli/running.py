@@ -15,7 +15,7 @@ from hotmesh_dba.cli.asking import ask, somebody_there
 from hotmesh_dba.cli.each import Outcome
 from hotmesh_dba.cli.ending import DONE, LEFT
 from hotmesh_dba.cli.live import Callback, live
-from hotmesh_dba.cli.output import Record, duration, note, show_json, show_table
+from hotmesh_dba.cli.output import Record, duration, note, show_json, show_table, to_person
 from hotmesh_dba.models import Counts
 from hotmesh_dba.records import summed
 
@@ -74,6 +74,8 @@ Result = TypeVar("Result", bound=RunResult)
 def dry(settings: Settings, preview: Preview) -> Outcome:
     """Show a preview."""
     show_counts(preview, settings.as_json)
+    if to_person() and not settings.as_json and not any(counts_of(preview).values()):
+        print("nothing is due")
     note("a dry run: nothing was changed")
     return asdict(preview), DONE
 
@@ -86,18 +88,24 @@ def confirmed(settings: Settings, app_id: str, preview: Callable[[], Preview]) -
 
 def follow(dba: DBA, app_id: str, title: str, settings: Settings, run: Run) -> Outcome:
     """Run with a bar; show what was done, also where it failed; VACUUM where that was wanted."""
-    result = live_result(title, settings, run)
-    show_result(result, settings.as_json)
+    result = live_result(title, settings, run, show_result)
     record = asdict(result)
     if settings.vacuum:
         record["vacuumed"] = vacuum(dba, app_id, result)
     return record, code_of_result(result, settings.strict)
 
 
-def live_result(title: str, settings: Settings, run: Callable[[Callback | None], Result]) -> Result:
-    """Run with a bar; show what had been done where it failed."""
-    with shown_anyway(settings), live(title, settings.every) as callback:
-        return run(callback)
+def live_result(
+    title: str,
+    settings: Settings,
+    run: Callable[[Callback | None], Result],
+    show: Callable[[Result, bool], None],
+) -> Result:
+    """Run with a bar; show what was done, also where it failed."""
+    with shown_anyway(settings, show), live(title, settings.every) as callback:
+        result = run(callback)
+    show(result, settings.as_json)
+    return result
 
 
 def code_of_result(result: RunResult, strict: bool) -> int:
@@ -124,14 +132,14 @@ def vacuum_each(dba: DBA, result: RunResult) -> dict[str, list[str]]:
 
 
 @contextmanager
-def shown_anyway(settings: Settings) -> Iterator[None]:
+def shown_anyway(settings: Settings, show: Callable[[Result, bool], None]) -> Iterator[None]:
     """Show what a run had done before it failed or was interrupted."""
     try:
         yield
     except (HotMeshDBAError, KeyboardInterrupt) as error:
         result = getattr(error, "result", None)
         if result is not None and not (settings.as_json and settings.many):
-            show_result(result, settings.as_json)
+            show(result, settings.as_json)
             if settings.as_json:
                 show_json(asdict(result))
         raise
@@ -145,11 +153,16 @@ def show_counts(result: Counts, as_json: bool) -> None:
     if as_json:
         return
     records: list[Record] = [
-        {"kind": kind, "rows": rows} for kind, rows in asdict(result).items() if type(rows) is int
+        {"kind": kind, "rows": rows} for kind, rows in counts_of(result).items()
     ]
-    if sys.stdout.isatty():
+    if to_person():
         records = [r for r in records if r["rows"] and r["kind"] != "streams"]
     show_table(records, ("kind", "rows"))
+
+
+def counts_of(result: Counts) -> dict[str, int]:
+    """Return the counts by kind."""
+    return {kind: rows for kind, rows in asdict(result).items() if type(rows) is int}
 
 
 def show_result(result: RunResult, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import asdict
 from enum import Enum
@@ -9,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from hotmesh_dba import DBA, ActiveRun, Backlog, Check, Run
@@ -108,7 +108,7 @@ def status(
     show_table([asdict(app) for app in apps], ("schema", "owner", "wrapper", "migrated", "indexed"))
     if not apps:
         note("no HotMesh applications in this database")
-    if not to_person() and due:
+    if apps and due:
         print()
     spare = ("last vacuum", "dead", "rows/s", "oldest", "size", "drained in", "rows")
     show_table([_due(row) for row in due], _DUE, spare)
@@ -185,12 +185,23 @@ def _show_checks(checks: list[Check]) -> None:
             continue
         where = f"{printable(check.app)}: " if check.app else ""
         head = Text.assemble(
-            (f"{check.status:8}", _STYLES[check.status]), f"{where}{check.check_name}"
+            (f"{check.status:8}", _STYLES[check.status]), printable(f"{where}{check.check_name}")
         )
         console.print(head)
-        if check.detail:
-            console.print(Padding(Text(printable(check.detail)), (0, 0, 0, 8)))
-        if check.hint:
-            console.print(Padding(Text(printable(check.hint), style="cyan"), (0, 0, 0, 8)))
+        for words, style in ((check.detail, ""), (check.hint, "cyan")):
+            for line in printable(words or "").splitlines():
+                console.print(Text(_indented(line, console.width), style=style), soft_wrap=True)
     counts = Counter[str](check.status for check in checks)
     console.print(", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status]))
+
+
+def _indented(line: str, width: int) -> str:
+    """Return a line on several, none of them cut within a word: a statement is to be copied."""
+    return textwrap.fill(
+        line,
+        max(width, 20),
+        initial_indent=" " * 8,
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -21,9 +21,13 @@ WIDTH = 80
 INTRODUCTION = """# The command hotmesh-dba
 
 `pip install 'hotmesh-dba[cli,binary]'`; it is also `python -m hotmesh_dba`. What was asked for
-goes to stdout, everything else (progress, warnings, errors, questions) to stderr. On a terminal
-tables are drawn and runs have a bar; into a pipe go a header and tab-separated lines, and no
-control characters."""
+goes to stdout, everything else (progress, warnings, errors) to stderr. On a terminal tables are
+drawn, or where none fits a line for each value, and runs have a bar; into a pipe go a header and
+tab-separated lines. Control characters of names, notes and messages are written out (`\\x1b`).
+
+Before it deletes it asks, where stdin is a terminal, and on that terminal, whatever stdout and
+stderr are redirected to; `--yes` asks nothing. Elsewhere (cron, a pipe, `</dev/null`) it goes
+ahead."""
 
 EXIT_CODES: dict[object, str] = {
     ending.DONE: "done; or `--max-runtime` or `--max-rows` was reached, as asked",
