@@ -264,6 +264,22 @@ def test_run_due_where_another_run_holds_the_app(
         assert done.returncode == 3, "none was tried"
 
 
+def test_run_due_that_leaves_policies_to_their_owners(
+    command: Command, app: NewApp, role: NewRole
+) -> None:
+    owner = role("owner")
+    app("theirs", owner=owner)
+    dsn = command.env["HOTMESH_DBA_DSN"].replace("user=postgres", f"user={owner}")
+    command("policy", "set", "theirs", "p", *ALL, "--every", "1 day", HOTMESH_DBA_DSN=dsn)
+    done = command("run-due")
+    assert (done.returncode, done.stdout) == (
+        3,
+        "nothing was run: 1 left to their owners (see --trust-owners)\n",
+    )
+    assert command("run-due", HOTMESH_DBA_DSN=dsn).returncode == 0
+    assert command("run-due").stdout == "nothing is due\n"
+
+
 POLICY = ["policy", "set", "p", "--signals", "--max-percent", "100"]
 
 

@@ -12,7 +12,7 @@ from hotmesh_dba.cli import apps, files, policies, pruning, watching
 _HELP = "Prune HotMesh databases."
 _EPILOG = (
     "Exit codes: 0 done, or a budget reached; 1 error; 2 wrong usage; 3 rows are left because"
-    " others had locked them, or policies for want of time, or with --strict because a budget was"
+    " others had locked them, or policies had no turn, or with --strict because a budget was"
     " reached; 4 another run, or somebody's lock; 5 doctor found something; 6 cannot connect; 130"
     " and 143 ended by SIGINT and SIGTERM. With --all-apps the worst: 6, then 1, 4, 3."
 )

@@ -261,7 +261,8 @@ def run_due(
 def _code_of_round(result: DueResult, strict: bool) -> int:
     """Return the exit code of a round that did not fail; what had no turn is no success."""
     busy = LOCKED if result.busy else DONE
-    return worst([busy, LEFT if result.postponed else DONE, code_of_result(result, strict)])
+    left = LEFT if result.postponed or result.others else DONE
+    return worst([busy, left, code_of_result(result, strict)])
 
 
 def _ask_due(known: list[Policy]) -> None:
