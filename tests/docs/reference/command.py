@@ -34,7 +34,8 @@ EXIT_CODES: dict[object, str] = {
     ending.FAILED: "an error ([errors.md](errors.md)), or a no to the question",
     ending.USAGE: "wrong usage: nothing was tried",
     ending.LEFT: "rows are left that others had locked; of `run-due` also: policies had no turn,"
-    " for want of time or as they are left to their owners; with `--strict` also: a budget was reached",
+    " for want of time or as they are left to their owners; with `--strict` also: a budget was"
+    " reached",
     ending.LOCKED: "another run holds the app, or somebody a lock",
     ending.ILL: "`doctor` found a problem; with `--fail-on warning` also: a warning",
     ending.UNREACHABLE: "no connection, or it was lost",
