@@ -211,3 +211,14 @@ def test_a_dry_run_of_nothing(command: Command, filled: str) -> None:
         assert terminal.end() == 0
     assert "nothing is due" in terminal.shown
     assert "signals\t0\n" in command(*nothing).stdout
+
+
+def test_a_warning_stands_above_the_bars(command: Command, conn: Connection, filled: str) -> None:
+    """On lines of its own, of which the bars erase nothing."""
+    backlog(conn, 10)
+    with Terminal(command, "prune", filled, "--yes", *SLOWLY, "--max-rows", "9") as terminal:
+        assert terminal.end() == 0, terminal.shown
+    warning = 'warning: run 1 of app "myapp" stopped: max_rows'
+    assert re.search(rf"(?:\n|\r|\x1b\[2K){re.escape(warning)} *\r?\n", terminal.shown)
+    [_, after] = terminal.shown.split(warning)
+    assert "Call it again to go on." in after.split("\x1b[1A")[0], "before anything is erased"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Display
 
 from hotmesh_dba import Progress, StepPace
-from hotmesh_dba.cli.output import duration, for_programs, note
+from hotmesh_dba.cli.output import above, duration, for_programs, note
 from hotmesh_dba.cli.printable import printable
 
 Callback = Callable[[Progress], None]
@@ -98,7 +98,8 @@ class _Bars:
             TextColumn("{task.fields[pace]}", markup=False),
         )
         console = Console(stderr=True)
-        with Display(*columns, console=console, transient=True, redirect_stdout=False) as display:
+        bars = Display(*columns, console=console, transient=True, redirect_stdout=False)
+        with bars as display, above(console):
             yield cls(display, display.add_task(printable(title), total=None, pace="begins"))
 
     def show(self, progress: Progress) -> None:

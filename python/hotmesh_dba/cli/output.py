@@ -28,6 +28,8 @@ class _Mode:
     """With --all-apps the one whose turn it is."""
     columns: tuple[str, ...] | None = None
     """The header that the pipe has seen last."""
+    bars: Console | None = None
+    """What is said while bars stand on the terminal goes above them, by their console."""
 
 
 _mode = _Mode()
@@ -196,8 +198,18 @@ def size(value: int) -> str:
 
 def say(message: str, style: str = "") -> None:
     """Say something to the person at the terminal, on stderr."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text(printable(message), style=style))
+    console = _mode.bars or Console(stderr=True)
+    console.print(Text(printable(message), style=style), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def above(bars: Console) -> Iterator[None]:
+    """Say everything above the bars of a console meanwhile."""
+    _mode.bars = bars
+    try:
+        yield
+    finally:
+        _mode.bars = None
 
 
 def note(message: str, style: str = "") -> None:
