@@ -20,6 +20,7 @@ from tests.conftest import Connect, Database
 from tests.support.server import Connection
 
 from .command import Command
+from .test_client import count
 
 
 def test_a_session(command: Command, conn: Connection, filled: str) -> None:
@@ -243,3 +244,31 @@ def test_a_hint_names_the_option_of_the_command(
 )
 def test_a_hint_stays_as_it_is_where_the_command_has_no_such_option(hint: str, shown: str) -> None:
     assert in_options(hint) == shown
+
+
+@pytest.mark.parametrize("words", [["prune", "myapp"], ["runs"], ["apps", "--json"]], ids=str)
+def test_a_full_disk_under_stdout(command: Command, filled: str, words: list[str]) -> None:
+    command("deploy", filled)
+    command("prune", filled, "--no-jobs")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hotmesh_dba", *words],
+            env=command.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "cannot write: No space left on device" in line
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams(command: Command, conn: Connection, filled: str, closed: str) -> None:
+    program = shlex.join([sys.executable, "-m", "hotmesh_dba", "prune", filled])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {program} {closed}"], env=command.env, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert count(conn, "jobs") == 3
