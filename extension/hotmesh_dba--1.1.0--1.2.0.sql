@@ -16,7 +16,10 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
-GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
+ALTER TABLE hotmesh_dba.run ADD COLUMN app_owner oid;
+COMMENT ON COLUMN hotmesh_dba.run.app_owner IS 'Of a policy''s run the oid of the role that owned the app when it began: it stops where that changes. NULL without a policy.';
+GRANT INSERT (policy, expected_by_step, app_owner), UPDATE (policy, expected_by_step, app_owner) ON hotmesh_dba.run TO PUBLIC;
+REVOKE INSERT (started_at), UPDATE (started_at) ON hotmesh_dba.run FROM PUBLIC;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE isolated boolean;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
@@ -49,7 +52,10 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'),
+    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'
+                                               AND extract(year FROM every) >= 0 AND extract(month FROM every) >= 0
+                                               AND extract(day FROM every) >= 0 AND extract(hour FROM every) >= 0
+                                               AND extract(minute FROM every) >= 0 AND extract(second FROM every) >= 0),
     enabled                  boolean     NOT NULL,
     note                     text,
     role                     name        NOT NULL DEFAULT current_user,
@@ -89,7 +95,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would 
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
 COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
-COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it; or the app''s owner, in whose name a superuser did.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
@@ -111,6 +117,8 @@ CREATE TYPE hotmesh_dba._due AS (
     postponed int,          -- for want of time
     busy      int,          -- whose app another run, or somebody's lock, held
     others    int,          -- left to their apps' owners
+    trust     boolean,      -- trust_owners
+    role      text,         -- the session's setting: a trigger may have set another
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean
@@ -478,19 +486,29 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
--- Is the caller a superuser, and the app not a superuser's? Its owner may have put code on its tables (an index on a function,
--- a type of his own, a trigger), and whoever reads or changes them executes it with his own rights. So a superuser goes near
--- them only where the app is named, or its owner is said to be trusted.
+-- Is the caller a superuser, and the app not wholly superusers'? Whoever owns one of its tables or partitions may have put
+-- code on it (an index on a function, a type of his own, a trigger), whoever owns the schema may put another table in its
+-- place, and whoever reads or changes these executes that code with his own rights. So a superuser goes near them only where
+-- the app is named, or its owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_roles me, pg_roles owner
-                   WHERE me.rolname = current_user AND me.rolsuper
-                     AND owner.oid = hotmesh_dba._owner(app) AND NOT owner.rolsuper)
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_roles me WHERE me.rolname = current_user AND me.rolsuper)
+       AND (hotmesh_dba._jobs(app) IS NULL
+            OR EXISTS (SELECT FROM (SELECT n.nspowner AS owner FROM pg_namespace n WHERE n.nspname = app
+                                    UNION
+                                    SELECT c.relowner
+                                    FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t
+                                    JOIN pg_class c ON c.oid = t) o
+                       JOIN pg_roles r ON r.oid = o.owner
+                       WHERE NOT r.rolsuper));
+END
 $$;
 
--- An app's owner speaks for his own tables: one that somebody else has put beside them is not his to have pruned.
+-- An app's owner speaks for his own tables: one that somebody else has put beside or under them is not his to have pruned.
+-- (A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -500,10 +518,12 @@ DECLARE
     v_table pg_class;
 BEGIN
     SELECT c.* INTO v_table
-    FROM unnest(steps) s
-    JOIN pg_class c ON c.oid IN (s.relation, s.attributes)
-    WHERE NOT pg_has_role(v_owner, c.relowner, 'USAGE')
-    ORDER BY s.ordinal
+    FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
+    JOIN pg_class c ON c.oid = t
+    JOIN pg_roles theirs ON theirs.oid = c.relowner
+    JOIN pg_roles own ON own.oid = v_owner
+    WHERE r.root IS NOT NULL AND (NOT pg_has_role(v_owner, c.relowner, 'USAGE') OR own.rolsuper AND NOT theirs.rolsuper)
+    ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'permission denied for table %', v_table.oid::regclass
@@ -3405,6 +3425,7 @@ DECLARE
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
     v_outcome := hotmesh_dba._run_batch(lane, _do_batch.max_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+    SET CONSTRAINTS ALL IMMEDIATE;      -- a trigger may have deferred them again
     v_elapsed := clock_timestamp() - v_begun;
     lane := v_outcome.lane;
     lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
@@ -3479,8 +3500,17 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
 END
 $$;
 
--- An app that was renamed or dropped under the run is no more what was asked for; and whoever may prune it now does not see
+-- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
 -- this run's record.
+CREATE OR REPLACE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.app_owner <> hotmesh_dba._owner((run).app));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -3495,6 +3525,9 @@ BEGIN
         RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was renamed to "%s" under its run', (run).app, v_name),
                                        'A run goes on for as long as its app has the name that it was called with.',
                                        format('Call it again for app %L.', v_name));
+    ELSIF hotmesh_dba._has_other_owner(run) THEN
+        RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was given to another owner under its run', (run).app),
+                                       'A policy is the owner''s who set it.', 'Its new owner may set it anew.');
     END IF;
     RETURN run;
 END
@@ -3529,7 +3562,7 @@ DECLARE
     v_context text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
-    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
+    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) OR hotmesh_dba._has_other_owner(run) THEN
         RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
     ELSIF (run).lanes IS NULL THEN
         -- Not (run).max_percent: a run that 1.1.0 began, and that goes on under an update, has no such field.
@@ -3708,7 +3741,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
                 THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
-                WHEN hotmesh_dba._owns_app(policy.app, policy.role) THEN policy.app END
+                WHEN hotmesh_dba._owns_app(policy.app, policy.role)
+                 AND NOT EXISTS (SELECT FROM pg_roles r, pg_roles o     -- who has a say in everything said it of a superuser's app
+                                 WHERE r.rolname = policy.role AND r.rolsuper
+                                   AND o.oid = hotmesh_dba._owner(policy.app) AND NOT o.rolsuper)
+                THEN policy.app END
 $$;
 
 -- One whose app is gone is still its author's, to see and to drop.
@@ -3756,6 +3793,16 @@ AS $$
         'worker_streams_retention => ' || quote_literal(nullif(policy.worker_streams_retention::text, policy.retention::text)),
         CASE WHEN NOT policy.prune_signals THEN 'prune_signals => false' END))
     WHERE policy.app IS NOT NULL
+$$;
+
+-- In whose name a policy is set: the caller's, or the app's owner's where a superuser does it for him.
+CREATE OR REPLACE FUNCTION hotmesh_dba._author(app_schema name) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper THEN owner.rolname ELSE me.rolname END
+    FROM pg_roles me, pg_roles owner
+    WHERE me.rolname = current_user AND owner.oid = hotmesh_dba._owner(app_schema)
 $$;
 
 -- A policy made that of an app as it is now: its schema, this database, its owner.
@@ -3806,13 +3853,14 @@ BEGIN
         (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
          prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
          batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
-         role, updated_at, app, owner)
+         role, updated_at, app, owner, created_at)
         = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
               excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
               excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
               excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
               excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
-              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner)
+              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner,
+              CASE WHEN p.owner = excluded.owner THEN least(p.created_at, excluded.created_at) ELSE excluded.created_at END)
     RETURNING p.* INTO v_saved;
     RETURN v_saved;
 END
@@ -3837,9 +3885,17 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     LOOP
         v_now := hotmesh_dba._up_to_date(v_found);
-        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
         v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
-        INSERT INTO hotmesh_dba.policy SELECT (v_now).* ON CONFLICT DO NOTHING;
+        UPDATE hotmesh_dba.policy p
+        SET (app, app_oid, origin, owner, role) = ROW(v_now.app, v_now.app_oid, v_now.origin, v_now.owner, v_now.role)
+        WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name)
+          AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
+                          WHERE (n.origin, n.app_oid, n.name) = (v_now.origin, v_now.app_oid, v_now.name)
+                            AND (n.origin, n.app_oid) <> (v_found.origin, v_found.app_oid));
+        IF NOT FOUND THEN
+            DELETE FROM hotmesh_dba.policy p
+            WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
+        END IF;
     END LOOP;
 END
 $$;
@@ -4024,6 +4080,15 @@ BEGIN
 END
 $$;
 
+-- '1000000 years -359999999 days' is a day to every comparison, and no time at all to an addition.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_of_one_sign(every interval) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(extract(year FROM every), extract(month FROM every), extract(day FROM every), extract(hour FROM every),
+                 extract(minute FROM every), extract(second FROM every)) >= 0
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -4043,7 +4108,7 @@ BEGIN
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
     PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
                                     'above 0 and at most 100', '50');
-    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years', true), 'every', policy.every::text,
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true), 'every', policy.every::text,
                                     'between a second and ten years, or NULL', '''1 day''');
 END
 $$;
@@ -4149,7 +4214,7 @@ BEGIN
         v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
         batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
-        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
+        max_percent, every, enabled, note, hotmesh_dba._author(v_app), clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
     v_policy := hotmesh_dba._bind_policy(v_policy, v_app);
     PERFORM hotmesh_dba._check_policy(v_policy);
     PERFORM hotmesh_dba._check_steps_owner(v_app, hotmesh_dba._policy_steps(v_policy));
@@ -4338,7 +4403,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
     END IF;
     PERFORM hotmesh_dba._check_steps_owner((v_run).app, (v_run).steps);
-    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name, app_owner = (_begin_policy.policy).owner WHERE r.id = (v_run).id;
     v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
 END
@@ -4394,12 +4459,16 @@ $$;
 -- A tenth of `every` early, ten minutes at most: a run begins a moment after its tick, by as much as those before it took,
 -- and the next tick must not find that a second is missing.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_policy_due(policy hotmesh_dba.policy) RETURNS boolean
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT policy.enabled AND policy.every IS NOT NULL
+BEGIN
+    RETURN policy.enabled AND policy.every IS NOT NULL
        AND coalesce(hotmesh_dba._last_run(policy)
-                    <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true)
+                    <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true);
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;    -- whatever is wrong with it is said when its turn has come, and is nobody else's business
+END
 $$;
 
 -- Those that are due, of apps that the caller has a say in, the one that waits longest first.
@@ -4435,12 +4504,10 @@ BEGIN
     v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    v_due.trust := trust_owners;
+    v_due.role := current_setting('role');
     FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
-        IF NOT trust_owners AND hotmesh_dba._is_foreign(hotmesh_dba._policy_app(v_policy)) THEN
-            v_due.others := (v_due).others + 1;
-        ELSE
-            v_due.waiting := (v_due).waiting || v_policy;
-        END IF;
+        v_due.waiting := (v_due).waiting || v_policy;
     END LOOP;
     RETURN v_due;
 END
@@ -4521,6 +4588,10 @@ BEGIN
     END IF;
     v_policy := hotmesh_dba._up_to_date(v_policy);      -- its row may have been locked
     due.policy := v_policy;
+    IF NOT (due).trust AND hotmesh_dba._is_foreign(v_policy.app) THEN
+        due.others := (due).others + 1;
+        RETURN due;
+    END IF;
     PERFORM hotmesh_dba._check_policy_app(v_policy);
     v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
     v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
@@ -4555,6 +4626,9 @@ BEGIN
     IF cardinality((due).waiting) = 0 THEN
         due.ended := true;
         RETURN due;
+    END IF;
+    IF current_setting('role') <> (due).role THEN
+        PERFORM set_config('role', (due).role, false);
     END IF;
     due.policy := (due).waiting[1];
     due.waiting := (due).waiting[2 :];
@@ -6019,7 +6093,7 @@ AS $$
     SELECT CASE WHEN a.migrated THEN 'warning' ELSE 'problem' END,
            CASE WHEN NOT a.migrated THEN 'jobs has no column pruned_at, so nothing can be stripped.'
                 ELSE format('The strip reads more of jobs than it strips: %s.', m.indexes) END,
-           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
+           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema)) AND NOT hotmesh_dba._is_foreign(app_schema)
                           THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END

@@ -50,19 +50,29 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
--- Is the caller a superuser, and the app not a superuser's? Its owner may have put code on its tables (an index on a function,
--- a type of his own, a trigger), and whoever reads or changes them executes it with his own rights. So a superuser goes near
--- them only where the app is named, or its owner is said to be trusted.
+-- Is the caller a superuser, and the app not wholly superusers'? Whoever owns one of its tables or partitions may have put
+-- code on it (an index on a function, a type of his own, a trigger), whoever owns the schema may put another table in its
+-- place, and whoever reads or changes these executes that code with his own rights. So a superuser goes near them only where
+-- the app is named, or its owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_roles me, pg_roles owner
-                   WHERE me.rolname = current_user AND me.rolsuper
-                     AND owner.oid = hotmesh_dba._owner(app) AND NOT owner.rolsuper)
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_roles me WHERE me.rolname = current_user AND me.rolsuper)
+       AND (hotmesh_dba._jobs(app) IS NULL
+            OR EXISTS (SELECT FROM (SELECT n.nspowner AS owner FROM pg_namespace n WHERE n.nspname = app
+                                    UNION
+                                    SELECT c.relowner
+                                    FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t
+                                    JOIN pg_class c ON c.oid = t) o
+                       JOIN pg_roles r ON r.oid = o.owner
+                       WHERE NOT r.rolsuper));
+END
 $$;
 
--- An app's owner speaks for his own tables: one that somebody else has put beside them is not his to have pruned.
+-- An app's owner speaks for his own tables: one that somebody else has put beside or under them is not his to have pruned.
+-- (A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -72,10 +82,12 @@ DECLARE
     v_table pg_class;
 BEGIN
     SELECT c.* INTO v_table
-    FROM unnest(steps) s
-    JOIN pg_class c ON c.oid IN (s.relation, s.attributes)
-    WHERE NOT pg_has_role(v_owner, c.relowner, 'USAGE')
-    ORDER BY s.ordinal
+    FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
+    JOIN pg_class c ON c.oid = t
+    JOIN pg_roles theirs ON theirs.oid = c.relowner
+    JOIN pg_roles own ON own.oid = v_owner
+    WHERE r.root IS NOT NULL AND (NOT pg_has_role(v_owner, c.relowner, 'USAGE') OR own.rolsuper AND NOT theirs.rolsuper)
+    ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'permission denied for table %', v_table.oid::regclass

@@ -68,6 +68,15 @@ BEGIN
 END
 $$;
 
+-- '1000000 years -359999999 days' is a day to every comparison, and no time at all to an addition.
+CREATE OR REPLACE FUNCTION hotmesh_dba._is_of_one_sign(every interval) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(extract(year FROM every), extract(month FROM every), extract(day FROM every), extract(hour FROM every),
+                 extract(minute FROM every), extract(second FROM every)) >= 0
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_policy(policy hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -87,7 +96,7 @@ BEGIN
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
     PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
                                     'above 0 and at most 100', '50');
-    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years', true), 'every', policy.every::text,
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true), 'every', policy.every::text,
                                     'between a second and ten years, or NULL', '''1 day''');
 END
 $$;

@@ -27,6 +27,16 @@ AS $$
     WHERE policy.app IS NOT NULL
 $$;
 
+-- In whose name a policy is set: the caller's, or the app's owner's where a superuser does it for him.
+CREATE OR REPLACE FUNCTION hotmesh_dba._author(app_schema name) RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper THEN owner.rolname ELSE me.rolname END
+    FROM pg_roles me, pg_roles owner
+    WHERE me.rolname = current_user AND owner.oid = hotmesh_dba._owner(app_schema)
+$$;
+
 -- A policy made that of an app as it is now: its schema, this database, its owner.
 CREATE OR REPLACE FUNCTION hotmesh_dba._bind_policy(policy hotmesh_dba.policy, app_schema name) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql STABLE
@@ -75,13 +85,14 @@ BEGIN
         (retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark, prune_engine_streams,
          prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals, batch_size, batch_time,
          batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag, max_percent, every, enabled, note,
-         role, updated_at, app, owner)
+         role, updated_at, app, owner, created_at)
         = ROW(excluded.retention, excluded.prune_jobs, excluded.prune_streams, excluded.strip_attributes, excluded.entity_list,
               excluded.prune_transient, excluded.keep_hmark, excluded.prune_engine_streams, excluded.prune_worker_streams,
               excluded.engine_streams_retention, excluded.worker_streams_retention, excluded.prune_signals, excluded.batch_size,
               excluded.batch_time, excluded.batch_pause, excluded.max_runtime, excluded.max_rows, excluded.disable_triggers,
               excluded.max_wal_rate, excluded.max_replica_lag, excluded.max_percent, excluded.every, excluded.enabled,
-              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner)
+              excluded.note, excluded.role, excluded.updated_at, excluded.app, excluded.owner,
+              CASE WHEN p.owner = excluded.owner THEN least(p.created_at, excluded.created_at) ELSE excluded.created_at END)
     RETURNING p.* INTO v_saved;
     RETURN v_saved;
 END
@@ -106,9 +117,17 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     LOOP
         v_now := hotmesh_dba._up_to_date(v_found);
-        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
         v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
-        INSERT INTO hotmesh_dba.policy SELECT (v_now).* ON CONFLICT DO NOTHING;
+        UPDATE hotmesh_dba.policy p
+        SET (app, app_oid, origin, owner, role) = ROW(v_now.app, v_now.app_oid, v_now.origin, v_now.owner, v_now.role)
+        WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name)
+          AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
+                          WHERE (n.origin, n.app_oid, n.name) = (v_now.origin, v_now.app_oid, v_now.name)
+                            AND (n.origin, n.app_oid) <> (v_found.origin, v_found.app_oid));
+        IF NOT FOUND THEN
+            DELETE FROM hotmesh_dba.policy p
+            WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
+        END IF;
     END LOOP;
 END
 $$;

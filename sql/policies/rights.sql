@@ -21,7 +21,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
                 THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
-                WHEN hotmesh_dba._owns_app(policy.app, policy.role) THEN policy.app END
+                WHEN hotmesh_dba._owns_app(policy.app, policy.role)
+                 AND NOT EXISTS (SELECT FROM pg_roles r, pg_roles o     -- who has a say in everything said it of a superuser's app
+                                 WHERE r.rolname = policy.role AND r.rolsuper
+                                   AND o.oid = hotmesh_dba._owner(policy.app) AND NOT o.rolsuper)
+                THEN policy.app END
 $$;
 
 -- One whose app is gone is still its author's, to see and to drop.

@@ -14,12 +14,16 @@ $$;
 -- A tenth of `every` early, ten minutes at most: a run begins a moment after its tick, by as much as those before it took,
 -- and the next tick must not find that a second is missing.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_policy_due(policy hotmesh_dba.policy) RETURNS boolean
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT policy.enabled AND policy.every IS NOT NULL
+BEGIN
+    RETURN policy.enabled AND policy.every IS NOT NULL
        AND coalesce(hotmesh_dba._last_run(policy)
-                    <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true)
+                    <= clock_timestamp() - policy.every + least(policy.every / 10, '10 minutes'), true);
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;    -- whatever is wrong with it is said when its turn has come, and is nobody else's business
+END
 $$;
 
 -- Those that are due, of apps that the caller has a say in, the one that waits longest first.
@@ -55,12 +59,10 @@ BEGIN
     v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    v_due.trust := trust_owners;
+    v_due.role := current_setting('role');
     FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
-        IF NOT trust_owners AND hotmesh_dba._is_foreign(hotmesh_dba._policy_app(v_policy)) THEN
-            v_due.others := (v_due).others + 1;
-        ELSE
-            v_due.waiting := (v_due).waiting || v_policy;
-        END IF;
+        v_due.waiting := (v_due).waiting || v_policy;
     END LOOP;
     RETURN v_due;
 END
@@ -141,6 +143,10 @@ BEGIN
     END IF;
     v_policy := hotmesh_dba._up_to_date(v_policy);      -- its row may have been locked
     due.policy := v_policy;
+    IF NOT (due).trust AND hotmesh_dba._is_foreign(v_policy.app) THEN
+        due.others := (due).others + 1;
+        RETURN due;
+    END IF;
     PERFORM hotmesh_dba._check_policy_app(v_policy);
     v_run := hotmesh_dba._begin_policy(v_policy, false, 1, 1);
     v_run.ends_at := least(clock_timestamp() + v_policy.max_runtime, clock_timestamp() + share);
@@ -175,6 +181,9 @@ BEGIN
     IF cardinality((due).waiting) = 0 THEN
         due.ended := true;
         RETURN due;
+    END IF;
+    IF current_setting('role') <> (due).role THEN
+        PERFORM set_config('role', (due).role, false);
     END IF;
     due.policy := (due).waiting[1];
     due.waiting := (due).waiting[2 :];

@@ -39,7 +39,7 @@ BEGIN
         PERFORM hotmesh_dba._raise_app_is_gone(policy);
     END IF;
     PERFORM hotmesh_dba._check_steps_owner((v_run).app, (v_run).steps);
-    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name WHERE r.id = (v_run).id;
+    UPDATE hotmesh_dba.run r SET policy = (_begin_policy.policy).name, app_owner = (_begin_policy.policy).owner WHERE r.id = (v_run).id;
     v_run.max_percent := CASE WHEN NOT force THEN nullif(policy.max_percent, 100) END;
     RETURN v_run;
 END

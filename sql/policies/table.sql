@@ -23,7 +23,10 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'),
+    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'
+                                               AND extract(year FROM every) >= 0 AND extract(month FROM every) >= 0
+                                               AND extract(day FROM every) >= 0 AND extract(hour FROM every) >= 0
+                                               AND extract(minute FROM every) >= 0 AND extract(second FROM every) >= 0),
     enabled                  boolean     NOT NULL,
     note                     text,
     role                     name        NOT NULL DEFAULT current_user,
@@ -63,7 +66,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would 
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
 COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
-COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it; or the app''s owner, in whose name a superuser did.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';

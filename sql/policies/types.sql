@@ -9,6 +9,8 @@ CREATE TYPE hotmesh_dba._due AS (
     postponed int,          -- for want of time
     busy      int,          -- whose app another run, or somebody's lock, held
     others    int,          -- left to their apps' owners
+    trust     boolean,      -- trust_owners
+    role      text,         -- the session's setting: a trigger may have set another
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean

@@ -193,6 +193,7 @@ DECLARE
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;      -- an error of a deferred trigger belongs to its row, and not to the COMMIT
     v_outcome := hotmesh_dba._run_batch(lane, _do_batch.max_rows, (run).batch_size IS NULL AND (run).max_rows IS NULL);
+    SET CONSTRAINTS ALL IMMEDIATE;      -- a trigger may have deferred them again
     v_elapsed := clock_timestamp() - v_begun;
     lane := v_outcome.lane;
     lane.size := hotmesh_dba._next_size(_do_batch.max_rows, v_outcome.taken, v_elapsed, (run).batch_time);
@@ -267,8 +268,17 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
 END
 $$;
 
--- An app that was renamed or dropped under the run is no more what was asked for; and whoever may prune it now does not see
+-- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
 -- this run's record.
+CREATE OR REPLACE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.app_owner <> hotmesh_dba._owner((run).app));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -283,6 +293,9 @@ BEGIN
         RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was renamed to "%s" under its run', (run).app, v_name),
                                        'A run goes on for as long as its app has the name that it was called with.',
                                        format('Call it again for app %L.', v_name));
+    ELSIF hotmesh_dba._has_other_owner(run) THEN
+        RETURN hotmesh_dba._with_error(run, '55000', format('app "%s" was given to another owner under its run', (run).app),
+                                       'A policy is the owner''s who set it.', 'Its new owner may set it anew.');
     END IF;
     RETURN run;
 END
@@ -317,7 +330,7 @@ DECLARE
     v_context text;
 BEGIN
     PERFORM hotmesh_dba._take_run_locks(run);
-    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) THEN
+    IF hotmesh_dba._is_lost((run).app, (run).schema_oid) OR hotmesh_dba._has_other_owner(run) THEN
         RETURN hotmesh_dba._end_run(hotmesh_dba._with_lost_app(run), 'error');
     ELSIF (run).lanes IS NULL THEN
         -- Not (run).max_percent: a run that 1.1.0 began, and that goes on under an update, has no such field.

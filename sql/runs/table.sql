@@ -36,7 +36,8 @@ CREATE TABLE hotmesh_dba.run (
     error_message          text,
     error_detail           text,
     policy                 text,
-    expected_by_step       jsonb       NOT NULL DEFAULT '{}'
+    expected_by_step       jsonb       NOT NULL DEFAULT '{}',
+    app_owner              oid
 ) WITH (fillfactor = 50);
 CREATE INDEX run_app_idx ON hotmesh_dba.run (app, id);
 
@@ -81,20 +82,22 @@ COMMENT ON COLUMN hotmesh_dba.run.error_message IS 'Its message.';
 COMMENT ON COLUMN hotmesh_dba.run.error_detail IS 'Its detail, where it had one.';
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
+COMMENT ON COLUMN hotmesh_dba.run.app_owner IS 'Of a policy''s run the oid of the role that owned the app when it began: it stops where that changes. NULL without a policy.';
 
 ALTER TABLE hotmesh_dba.run ENABLE ROW LEVEL SECURITY;
--- All but the id, which the identity alone gives: one of the future would stop the runs of every app.
+-- All but the id, which the identity alone gives (one of the future would stop the runs of every app), and the start: one of
+-- the future would keep a policy waiting.
 GRANT SELECT, DELETE ON hotmesh_dba.run TO PUBLIC;
 GRANT INSERT (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
-              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              signals_until, triggers_disabled, updated_at, finished_at, state, stop_reason, batches,
               longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
               deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
-              error_sqlstate, error_message, error_detail, policy, expected_by_step),
+              error_sqlstate, error_message, error_detail, policy, expected_by_step, app_owner),
       UPDATE (group_id, app, worker, workers, role, pid, options, jobs_before, engine_before, worker_before,
-              signals_until, triggers_disabled, started_at, updated_at, finished_at, state, stop_reason, batches,
+              signals_until, triggers_disabled, updated_at, finished_at, state, stop_reason, batches,
               longest_batch, deleted_jobs, deleted_transient, deleted_engine_streams, deleted_worker_streams,
               deleted_signals, marked_pruned, stripped_attributes, cascaded_attributes, skipped, expected, remaining,
-              error_sqlstate, error_message, error_detail, policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
+              error_sqlstate, error_message, error_detail, policy, expected_by_step, app_owner) ON hotmesh_dba.run TO PUBLIC;
 GRANT SELECT ON SEQUENCE hotmesh_dba.run_id_seq TO PUBLIC;      -- pg_dump reads it
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run', '');
 SELECT pg_catalog.pg_extension_config_dump('hotmesh_dba.run_id_seq', '');

@@ -2,7 +2,10 @@ ALTER TABLE hotmesh_dba.run ADD COLUMN policy text;
 COMMENT ON COLUMN hotmesh_dba.run.policy IS 'Name of the policy that it followed; NULL where prune_batched was called by itself.';
 ALTER TABLE hotmesh_dba.run ADD COLUMN expected_by_step jsonb NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN hotmesh_dba.run.expected_by_step IS 'The same by step: jobs, transient, engine_streams, worker_streams, strip, signals, those with anything due.';
-GRANT INSERT (policy, expected_by_step), UPDATE (policy, expected_by_step) ON hotmesh_dba.run TO PUBLIC;
+ALTER TABLE hotmesh_dba.run ADD COLUMN app_owner oid;
+COMMENT ON COLUMN hotmesh_dba.run.app_owner IS 'Of a policy''s run the oid of the role that owned the app when it began: it stops where that changes. NULL without a policy.';
+GRANT INSERT (policy, expected_by_step, app_owner), UPDATE (policy, expected_by_step, app_owner) ON hotmesh_dba.run TO PUBLIC;
+REVOKE INSERT (started_at), UPDATE (started_at) ON hotmesh_dba.run FROM PUBLIC;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE max_percent numeric;
 ALTER TYPE hotmesh_dba._run ADD ATTRIBUTE isolated boolean;
 COMMENT ON COLUMN hotmesh_dba.run.stop_reason IS
@@ -35,7 +38,10 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'),
+    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'
+                                               AND extract(year FROM every) >= 0 AND extract(month FROM every) >= 0
+                                               AND extract(day FROM every) >= 0 AND extract(hour FROM every) >= 0
+                                               AND extract(minute FROM every) >= 0 AND extract(second FROM every) >= 0),
     enabled                  boolean     NOT NULL,
     note                     text,
     role                     name        NOT NULL DEFAULT current_user,
@@ -75,7 +81,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would 
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
 COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
-COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it; or the app''s owner, in whose name a superuser did.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
@@ -97,6 +103,8 @@ CREATE TYPE hotmesh_dba._due AS (
     postponed int,          -- for want of time
     busy      int,          -- whose app another run, or somebody's lock, held
     others    int,          -- left to their apps' owners
+    trust     boolean,      -- trust_owners
+    role      text,         -- the session's setting: a trigger may have set another
     sqlstate  text,         -- of the first that failed
     failures  text[],
     ended     boolean

@@ -58,7 +58,7 @@ AS $$
     SELECT CASE WHEN a.migrated THEN 'warning' ELSE 'problem' END,
            CASE WHEN NOT a.migrated THEN 'jobs has no column pruned_at, so nothing can be stripped.'
                 ELSE format('The strip reads more of jobs than it strips: %s.', m.indexes) END,
-           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema))
+           CASE WHEN CASE WHEN a.migrated AND hotmesh_dba._may_read(hotmesh_dba._jobs(app_schema)) AND NOT hotmesh_dba._is_foreign(app_schema)
                           THEN hotmesh_dba._is_big(hotmesh_dba._jobs(app_schema)) END
                 THEN (SELECT string_agg(p.statements, E'\n') FROM hotmesh_dba._plan_migration(app_schema) p)
                 ELSE format('SELECT * FROM hotmesh_dba.deploy(%L);', app_schema) END
