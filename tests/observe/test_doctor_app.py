@@ -131,9 +131,11 @@ def test_migration(conn: Connection, app: NewApp) -> None:
     assert status(conn, "migration") == {"ok"}
 
 
-@pytest.mark.usefixtures("owner")
-def test_migration_of_a_big_table_is_typed_without_blocking(conn: Connection) -> None:
+def test_migration_of_a_big_table_is_typed_without_blocking(
+    conn: Connection, connect: Connect, owner: str
+) -> None:
     """And one that was broken off is gone on with."""
+    mine = connect(owner)
     with conn.transaction():
         run(conn, "SET LOCAL session_replication_role = replica")
         run(conn, "DROP INDEX myapp.idx_jobs_pruned_at, myapp.idx_jobs_context")
@@ -141,14 +143,15 @@ def test_migration_of_a_big_table_is_typed_without_blocking(conn: Connection) ->
             conn,
             "INSERT INTO myapp.jobs (key, status) SELECT n, 1 FROM generate_series(1, 100500) n",
         )
-    found = bad(conn, "migration")
+    assert "deploy" in (bad(conn, "migration").hint or "")  # a superuser looks into nobody's table
+    found = bad(mine, "migration")
     assert found.hint is not None
     assert "CONCURRENTLY" in found.hint
-    run(conn, found.hint.split("\n")[0])
-    found = bad(conn, "migration")
+    run(mine, found.hint.split("\n")[0])
+    found = bad(mine, "migration")
     assert "not valid" in found.detail
-    typed(conn, found)
-    assert status(conn, "migration") == {"ok"}
+    typed(mine, found)
+    assert status(mine, "migration") == {"ok"}
 
 
 @pytest.mark.usefixtures("owner")

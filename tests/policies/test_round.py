@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Connect, NewApp, NewRole
-from tests.deploy.observe import background, deploy, one, refused, run, wait_until
-from tests.policies.calls import ALL, running, set_policy
+from tests.deploy.observe import background, deploy, one, refused, run, sqlstate, wait_until
+from tests.policies.calls import ALL, running, set_policy, setting
 from tests.policies.conftest import Owners
 from tests.policies.test_run_due import DUE, SIGNALS
 from tests.runs.work import Work, add_work, last, runs, said
@@ -110,3 +110,57 @@ def test_a_budget_shorter_than_the_look_is_time_for_a_batch(conn: Connection, wo
     run(conn, "CALL hotmesh_dba.prune_batched('second', max_runtime => '0')")
     assert last(conn).rows == 0
     assert work.signals
+
+
+def test_an_interval_of_two_signs(conn: Connection, work: Work) -> None:
+    """A day to every comparison, and no time at all to an addition."""
+    every = "every => make_interval(years => 1000000, days => 1 - 360000000)"
+    statement = setting(f"prune_signals => true, {every}", app="first")
+    assert "'1 day'" in refused(conn, "22023", statement).hint
+    set_policy(conn, SIGNALS, app="first")
+    forged = f"UPDATE hotmesh_dba.policy SET {every.replace('=>', '=', 1)}"
+    assert sqlstate(conn, forged) == "23514"
+    assert work.signals
+
+
+def test_a_trigger_that_is_deferred_behind_our_back(conn: Connection, work: Work) -> None:
+    """Its error belongs to its batch; at the COMMIT it would end the round, and leave no record."""
+    for name in ("first", "second"):
+        set_policy(conn, SIGNALS, app=name)
+    run(
+        conn,
+        "CREATE FUNCTION first.defer() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN SET CONSTRAINTS ALL DEFERRED; RETURN old; END $$;"
+        "CREATE FUNCTION first.late() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'late'; END $$;"
+        "CREATE TRIGGER a BEFORE DELETE ON first.signal_registry"
+        " FOR EACH ROW EXECUTE FUNCTION first.defer();"
+        "CREATE CONSTRAINT TRIGGER z AFTER DELETE ON first.signal_registry"
+        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION first.late()",
+    )
+    refusal = refused(conn, "P0001", DUE)
+    assert refusal.message == "1 of 2 policies failed"
+    assert [(run.app, run.state) for run in runs(conn)] == [
+        ("first", "failed"),
+        ("second", "completed"),
+    ]
+    assert work.signals
+
+
+def test_a_trigger_that_sets_another_role(
+    conn: Connection, connect: Connect, owners: Owners, role: NewRole
+) -> None:
+    night = role("night")
+    run(conn, f"GRANT {owners.me}, {owners.you} TO {night}")
+    for owner, name in ((owners.mine, "mine"), (owners.yours, "yours")):
+        add_work(conn, name)
+        set_policy(owner, SIGNALS, app=name)
+    run(
+        owners.mine,
+        "CREATE FUNCTION mine.be_me() RETURNS trigger LANGUAGE plpgsql"
+        f" AS $$ BEGIN SET ROLE {owners.me}; RETURN old; END $$;"
+        "CREATE TRIGGER a BEFORE DELETE ON mine.signal_registry"
+        " FOR EACH ROW EXECUTE FUNCTION mine.be_me()",
+    )
+    assert run(connect(night), DUE) == [(2, 0, 0, 0, 0)]
+    assert [run.state for run in runs(conn)] == ["completed"] * 2

@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect, NewRole
-from tests.deploy.observe import deploy, one, refused, run, warnings_of
+from tests.deploy.observe import background, deploy, one, refused, run, sqlstate, warnings_of
 from tests.observe.watch import backlog, findings
 from tests.policies.calls import names, policies, running, set_policy, setting
 from tests.policies.conftest import Owners
 from tests.policies.test_run_due import DUE, DUE_OF_ALL, SIGNALS
-from tests.runs.work import add_work, last, rows, runs
+from tests.runs.work import add_work, last, rows, runs, said, wait_for_batches
 from tests.support.layout import create_app
 from tests.support.server import Connection
 
@@ -191,3 +191,110 @@ def test_a_record_from_before_there_was_a_policy_keeps_none_waiting(
     )
     set_policy(owners.mine, SIGNALS, app="mine")
     assert run(owners.mine, DUE) == [(1, 0, 0, 0, 0)]
+
+
+# --- what a review tried ----------------------------------------------------------------------
+
+
+def test_what_is_no_app_for_a_while_is_asked_again_at_its_turn(
+    conn: Connection, connect: Connect, spied: Owners
+) -> None:
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+    set_policy(conn, f"{SIGNALS}, batch_size => 5, batch_pause => '0.5 s'", "a", app="ours")
+    set_policy(spied.mine, SIGNALS, "z", app="mine")
+    run(spied.mine, "SELECT hotmesh_dba.drop_policy('mine', 'nightly')")
+    run(spied.mine, "ALTER TABLE mine.jobs RENAME TO away")
+    run(conn, "UPDATE hotmesh_dba.policy SET app = 'zzz' WHERE name = 'z'")  # its turn is later
+    caller = connect()
+    victims = spied_on(caller)
+    with background(caller, DUE) as task:
+        wait_for_batches(conn, 1)
+        run(spied.mine, "ALTER TABLE mine.away RENAME TO jobs")
+        assert task.result() == [(1, 0, 0, 0, 1)]
+    assert victims == []
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        "ALTER SCHEMA ours OWNER TO {you}",
+        "ALTER TABLE ours.signal_registry OWNER TO {you}",
+        "ALTER TABLE ours.jobs_part_0 OWNER TO {you}",
+    ],
+)
+def test_one_part_of_anothers_makes_it_his(conn: Connection, owners: Owners, give: str) -> None:
+    """He can put what he likes there, and a superuser would execute it."""
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+    everything = f"retention => '7 days', prune_jobs => true, {SIGNALS}"
+    set_policy(conn, everything, app="ours")
+    run(conn, give.format(you=owners.you))
+    assert {row.due for row in backlog(conn) if row.policy} == {None}
+    assert run(conn, DUE) == [(0, 0, 0, 0, 1)]
+    if "TABLE" in give:
+        refused(conn, "42501", running(app="ours"))
+        refused(conn, "42501", setting(everything, app="ours"))
+
+
+def test_doctor_looks_into_no_table_of_others(conn: Connection, spied: Owners) -> None:
+    run(conn, "DROP INDEX mine.idx_jobs_unstripped")
+    run(spied.mine, "CREATE INDEX ON mine.jobs (key) WHERE mine.spy()")
+    victims = spied_on(conn)
+    assert {row.status for row in findings(conn, "migration") if row.app == "mine"} == {"warning"}
+    assert victims == []
+
+
+def test_a_superusers_policy_is_set_in_the_owners_name(conn: Connection, owners: Owners) -> None:
+    """So that in a restored copy it is not whoever's has the app's name there."""
+    assert set_policy(conn, SIGNALS, app="mine")["role"] == owners.me
+    create_app(conn, "ours")
+    assert set_policy(conn, SIGNALS, app="ours")["role"] == "postgres"
+    run(conn, "UPDATE hotmesh_dba.policy SET origin = 'elsewhere'")
+    for name in ("mine", "ours"):
+        run(conn, f"DROP SCHEMA {name} CASCADE")
+        create_app(conn, name, owner=owners.you)
+        deploy(conn, name)
+        add_work(conn, name)
+    assert run(owners.yours, DUE) == [(0, 0, 0, 0, 0)]
+    assert policies(owners.yours) == []
+
+
+def test_an_owner_who_changes_ends_the_run(
+    conn: Connection, connect: Connect, owners: Owners
+) -> None:
+    add_work(conn, "mine")
+    set_policy(owners.mine, f"{SIGNALS}, batch_size => 2, batch_pause => '0.3 s'", app="mine")
+    with background(connect(), running(app="mine")) as task:
+        wait_for_batches(conn, 1)
+        run(conn, f"REASSIGN OWNED BY {owners.me} TO {owners.you}")
+        error = said(task.exception(20))
+    assert (error.sqlstate, last(conn).outcome) == ("55000", ("failed", "error"))
+    assert "was given to another owner under its run" in error.message
+    assert rows(conn, "mine").signals > 0
+
+
+def test_no_record_begins_in_the_future(owners: Owners) -> None:
+    """It would keep a policy waiting, if not of this app then of the next one of its name."""
+    forged = (
+        "INSERT INTO hotmesh_dba.run (group_id, app, worker, workers, options, jobs_before,"
+        " engine_before, worker_before, signals_until, triggers_disabled, state, policy{})"
+        " SELECT 0, 'mine', 1, 1, '{{}}', now(), now(), now(), now(), false, 'failed', 'n'{}"
+    )
+    future = forged.format(", started_at", ", now() + '1 day'")
+    assert sqlstate(owners.mine, future) == "42501"
+    run(owners.mine, forged.format("", ""))
+    assert sqlstate(owners.mine, "UPDATE hotmesh_dba.run SET started_at = 'infinity'") == "42501"
+
+
+@pytest.mark.parametrize("moment", ["9000-01-01", "infinity"])
+def test_the_age_of_a_policy_is_its_owners(conn: Connection, owners: Owners, moment: str) -> None:
+    add_work(conn, "mine")
+    set_policy(owners.mine, SIGNALS, app="mine")
+    run(owners.mine, f"UPDATE hotmesh_dba.policy SET created_at = '{moment}'")
+    run(conn, f"REASSIGN OWNED BY {owners.me} TO {owners.you}")
+    set_policy(owners.yours, SIGNALS, app="mine")
+    assert run(owners.yours, DUE) == [(1, 0, 0, 0, 0)]
+    assert run(owners.yours, DUE) == [(0, 0, 0, 0, 0)]

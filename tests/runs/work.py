@@ -192,6 +192,7 @@ class Run:
     error_detail: str | None
     policy: str | None
     expected_by_step: dict[str, int]
+    app_owner: int | None
 
     @property
     def rows(self) -> int:
