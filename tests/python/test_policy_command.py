@@ -343,6 +343,18 @@ def test_status(command: Command, app: NewApp, filled: str) -> None:
     assert [found["schema"] for found in one["apps"]] == ["zebra"]
 
 
+def test_status_of_other_owners_apps(command: Command, app: NewApp, role: NewRole) -> None:
+    """A superuser is told why he does not see what is due, and how he would."""
+    app("theirs", owner=role("theirs"))
+    command("policy", "set", "theirs", "p", "--signals")
+    done = command("status")
+    assert "unless one is named: hotmesh-dba status APP" in done.stderr
+    named = command("status", "theirs")
+    assert named.stderr == ""
+    [row] = [line.split("\t") for line in named.stdout.splitlines() if "\tp\t" in line]
+    assert row[:4] == ["theirs", "signal_registry", "p", "0"]
+
+
 def test_doctor(command: Command, conn: Connection, filled: str) -> None:
     command("deploy", filled)
     conn.execute("CREATE FUNCTION myapp.prune(text) RETURNS int LANGUAGE sql AS 'SELECT 1'")

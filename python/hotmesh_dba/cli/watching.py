@@ -112,6 +112,11 @@ def status(
         print()
     spare = ("last vacuum", "dead", "rows/s", "oldest", "size", "drained in", "rows")
     show_table([_due(row) for row in due], _DUE, spare)
+    if any(row.policy and row.due is None for row in due):
+        note(
+            "what is due is not known of a table that is locked or that you may not read, nor, to a"
+            " superuser, of other owners' apps unless one is named: hotmesh-dba status APP"
+        )
 
 
 _DUE = (
@@ -127,7 +132,7 @@ def _due(row: Backlog) -> Record:
         "app": row.app,
         "table": row.table_name,
         "policy": row.policy,
-        "due": None if row.due is None else f"{'' if row.exact else '≥ '}{row.due:{',' * person}}",
+        "due": _amount(row, person),
         "oldest": row.oldest_due,
         "rows": row.total_rows,
         "size": size(bytes_) if person and bytes_ is not None else bytes_,
@@ -136,6 +141,12 @@ def _due(row: Backlog) -> Record:
         "rows/s": None if row.rows_per_second is None else round(row.rows_per_second),
         "drained in": row.time_to_drain,
     }
+
+
+def _amount(row: Backlog, person: bool) -> str | None:
+    if row.due is None:
+        return "?" if person and row.policy else None
+    return f"{'' if row.exact else '≥ '}{row.due:{',' * person}}"
 
 
 # --- doctor ----------------------------------------------------------------------------------
