@@ -95,7 +95,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would 
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
 COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
-COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it; or the app''s owner, in whose name a superuser did.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'The role that owned the app''s table jobs, in whose name it was set by whoever may.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';
@@ -486,10 +486,35 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
--- Is the caller a superuser, and the app not wholly superusers'? Whoever owns one of its tables or partitions may have put
--- code on it (an index on a function, a type of his own, a trigger), whoever owns the schema may put another table in its
--- place, and whoever reads or changes these executes that code with his own rights. So a superuser goes near them only where
--- the app is named, or its owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
+-- Whoever may have put code on an app's tables (an index on a function, a type of his own, a trigger), that whoever reads or
+-- changes them executes with his own rights: the owners of its tables and partitions, and of the schema, who may put another
+-- table in one's place; those of functions that hang there already; and whoever may add a trigger.
+CREATE OR REPLACE FUNCTION hotmesh_dba._authors_of_code(app name) RETURNS SETOF oid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tables oid[] := ARRAY(SELECT t::oid FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t);
+BEGIN
+    RETURN QUERY
+        SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = app
+        UNION
+        SELECT c.relowner FROM pg_class c WHERE c.oid = ANY (v_tables)
+        UNION
+        SELECT p.proowner FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = ANY (v_tables)
+        UNION
+        SELECT p.proowner
+        FROM pg_index i
+        JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_proc'::regclass
+        JOIN pg_proc p ON p.oid = d.refobjid
+        WHERE i.indrelid = ANY (v_tables)
+        UNION
+        SELECT g.grantee FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = ANY (v_tables) AND g.privilege_type = 'TRIGGER';
+END
+$$;
+
+-- Is the caller a superuser, and the app not wholly superusers'? Then he goes near its tables only where it is named, or its
+-- owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -497,18 +522,25 @@ AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM pg_roles me WHERE me.rolname = current_user AND me.rolsuper)
        AND (hotmesh_dba._jobs(app) IS NULL
-            OR EXISTS (SELECT FROM (SELECT n.nspowner AS owner FROM pg_namespace n WHERE n.nspname = app
-                                    UNION
-                                    SELECT c.relowner
-                                    FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t
-                                    JOIN pg_class c ON c.oid = t) o
-                       JOIN pg_roles r ON r.oid = o.owner
-                       WHERE NOT r.rolsuper));
+            OR EXISTS (SELECT FROM hotmesh_dba._authors_of_code(app) o
+                       WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = o AND r.rolsuper)));
+END
+$$;
+
+-- Has an app's owner a say in what another role owns? A superuser has in everything; of his app, what is not a superuser's is
+-- somebody else's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN owner = other
+        OR pg_has_role(owner, other, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_roles o, pg_roles t WHERE o.oid = owner AND t.oid = other AND o.rolsuper AND NOT t.rolsuper);
 END
 $$;
 
 -- An app's owner speaks for his own tables: one that somebody else has put beside or under them is not his to have pruned.
--- (A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -520,9 +552,7 @@ BEGIN
     SELECT c.* INTO v_table
     FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
     JOIN pg_class c ON c.oid = t
-    JOIN pg_roles theirs ON theirs.oid = c.relowner
-    JOIN pg_roles own ON own.oid = v_owner
-    WHERE r.root IS NOT NULL AND (NOT pg_has_role(v_owner, c.relowner, 'USAGE') OR own.rolsuper AND NOT theirs.rolsuper)
+    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)
     ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN
@@ -3502,12 +3532,20 @@ $$;
 
 -- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
 -- this run's record.
+-- Of a policy's run: the app, or a table that is being worked at.
 CREATE OR REPLACE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_owner oid := (SELECT r.app_owner FROM hotmesh_dba.run r WHERE r.id = (run).id);
+    v_lane  hotmesh_dba._lane := (run).lanes[(run).current];
 BEGIN
-    RETURN EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.app_owner <> hotmesh_dba._owner((run).app));
+    RETURN v_owner IS NOT NULL
+       AND (v_owner <> hotmesh_dba._owner((run).app)
+            OR EXISTS (SELECT FROM pg_class c
+                       WHERE c.oid IN ((v_lane).relation, ((v_lane).step).relation, ((v_lane).step).attributes, (v_lane).attributes)
+                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)));
 END
 $$;
 
@@ -3734,18 +3772,14 @@ END
 $$;
 
 -- The app that a policy was set for, by its present name: never another one that has taken the name since. NULL where it is
--- gone. In a restored copy the name counts, and whoever set it must have a say in the app of that name.
+-- gone. In a restored copy the names count, the app's and its owner's.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policy_app(policy hotmesh_dba.policy) RETURNS name
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
                 THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
-                WHEN hotmesh_dba._owns_app(policy.app, policy.role)
-                 AND NOT EXISTS (SELECT FROM pg_roles r, pg_roles o     -- who has a say in everything said it of a superuser's app
-                                 WHERE r.rolname = policy.role AND r.rolsuper
-                                   AND o.oid = hotmesh_dba._owner(policy.app) AND NOT o.rolsuper)
-                THEN policy.app END
+                WHEN pg_get_userbyid(hotmesh_dba._owner(policy.app)) = policy.role THEN policy.app END
 $$;
 
 -- One whose app is gone is still its author's, to see and to drop.
@@ -3761,7 +3795,7 @@ $$;
 DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
 CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
-    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
+    WITH CHECK (role = pg_catalog.pg_get_userbyid(owner) AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
                 AND owner = hotmesh_dba._owner(app));
 
 -- sql/policies/find.sql
@@ -3795,17 +3829,7 @@ AS $$
     WHERE policy.app IS NOT NULL
 $$;
 
--- In whose name a policy is set: the caller's, or the app's owner's where a superuser does it for him.
-CREATE OR REPLACE FUNCTION hotmesh_dba._author(app_schema name) RETURNS name
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper THEN owner.rolname ELSE me.rolname END
-    FROM pg_roles me, pg_roles owner
-    WHERE me.rolname = current_user AND owner.oid = hotmesh_dba._owner(app_schema)
-$$;
-
--- A policy made that of an app as it is now: its schema, this database, its owner.
+-- A policy made that of an app as it is now: its schema, this database, its owner, in whose name it is whoever sets it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._bind_policy(policy hotmesh_dba.policy, app_schema name) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -3815,6 +3839,7 @@ BEGIN
     policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = app_schema);
     policy.origin := hotmesh_dba._origin();
     policy.owner := hotmesh_dba._owner(app_schema);
+    policy.role := pg_get_userbyid(policy.owner);
     RETURN policy;
 END
 $$;
@@ -3866,17 +3891,34 @@ BEGIN
 END
 $$;
 
--- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
--- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
--- has locked waits for the next call, and nobody for it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._rebind_policy(found hotmesh_dba.policy, now hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    UPDATE hotmesh_dba.policy p
+    SET (app, app_oid, origin, owner, role) = ROW(now.app, now.app_oid, now.origin, now.owner, now.role)
+    WHERE (p.origin, p.app_oid, p.name) = (found.origin, found.app_oid, found.name)
+      AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
+                      WHERE (n.origin, n.app_oid, n.name) = (now.origin, now.app_oid, now.name)
+                        AND (n.origin, n.app_oid) <> (found.origin, found.app_oid));
+    IF NOT FOUND THEN
+        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (found.origin, found.app_oid, found.name);
+    END IF;
+END
+$$;
+
+-- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
+-- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
+-- has locked, or whose place, waits for the next call, and nobody for it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
 DECLARE
-    v_found hotmesh_dba.policy;
-    v_now   hotmesh_dba.policy;
-    v_super boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+    v_found   hotmesh_dba.policy;
+    v_waiting name[] := '{}';
 BEGIN
     PERFORM hotmesh_dba._check_writable();
     FOR v_found IN
@@ -3884,18 +3926,12 @@ BEGIN
         WHERE hotmesh_dba._is_outdated(p) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
         FOR UPDATE SKIP LOCKED
     LOOP
-        v_now := hotmesh_dba._up_to_date(v_found);
-        v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
-        UPDATE hotmesh_dba.policy p
-        SET (app, app_oid, origin, owner, role) = ROW(v_now.app, v_now.app_oid, v_now.origin, v_now.owner, v_now.role)
-        WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name)
-          AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
-                          WHERE (n.origin, n.app_oid, n.name) = (v_now.origin, v_now.app_oid, v_now.name)
-                            AND (n.origin, n.app_oid) <> (v_found.origin, v_found.app_oid));
-        IF NOT FOUND THEN
-            DELETE FROM hotmesh_dba.policy p
-            WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
-        END IF;
+        CONTINUE WHEN hotmesh_dba._policy_app(v_found) = ANY (v_waiting);
+        BEGIN
+            PERFORM hotmesh_dba._rebind_policy(v_found, hotmesh_dba._up_to_date(v_found));
+        EXCEPTION WHEN OTHERS THEN
+            v_waiting := v_waiting || hotmesh_dba._policy_app(v_found);
+        END;
     END LOOP;
 END
 $$;
@@ -3935,7 +3971,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'the app "%" that policy "%" was set for is gone', policy.app, policy.name
         USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = 'An app of that name, if there is one, is another; or whoever set the policy had no say in it.',
+              DETAIL = 'An app of that name, if there is one, is another, or another owner''s.',
               HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
                             policy.app, policy.name);
 END
@@ -4214,7 +4250,7 @@ BEGIN
         v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
         batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
-        max_percent, every, enabled, note, hotmesh_dba._author(v_app), clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
     v_policy := hotmesh_dba._bind_policy(v_policy, v_app);
     PERFORM hotmesh_dba._check_policy(v_policy);
     PERFORM hotmesh_dba._check_steps_owner(v_app, hotmesh_dba._policy_steps(v_policy));
@@ -4486,10 +4522,12 @@ $$;
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval, trust_owners boolean) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
-    v_due    hotmesh_dba._due;
-    v_policy hotmesh_dba.policy;
+    v_due     hotmesh_dba._due;
+    v_policy  hotmesh_dba.policy;
+    v_foreign text[];
 BEGIN
     PERFORM hotmesh_dba._check_flag('trust_owners', trust_owners);
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
@@ -4504,10 +4542,18 @@ BEGIN
     v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    v_foreign := ARRAY(SELECT coalesce(a.app, '')
+                       FROM (SELECT DISTINCT hotmesh_dba._policy_app(p) AS app FROM hotmesh_dba.policy p) a
+                       WHERE hotmesh_dba._is_foreign(a.app));
     v_due.trust := trust_owners;
     v_due.role := current_setting('role');
     FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
-        v_due.waiting := (v_due).waiting || v_policy;
+        -- Asked again when its turn has come.
+        IF NOT trust_owners AND coalesce(hotmesh_dba._policy_app(v_policy)::text, '') = ANY (v_foreign) THEN
+            v_due.others := (v_due).others + 1;
+        ELSE
+            v_due.waiting := (v_due).waiting || v_policy;
+        END IF;
     END LOOP;
     RETURN v_due;
 END
@@ -4573,6 +4619,7 @@ $$;
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_turn(due hotmesh_dba._due, share interval) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
     v_policy hotmesh_dba.policy;

@@ -50,10 +50,35 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
--- Is the caller a superuser, and the app not wholly superusers'? Whoever owns one of its tables or partitions may have put
--- code on it (an index on a function, a type of his own, a trigger), whoever owns the schema may put another table in its
--- place, and whoever reads or changes these executes that code with his own rights. So a superuser goes near them only where
--- the app is named, or its owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
+-- Whoever may have put code on an app's tables (an index on a function, a type of his own, a trigger), that whoever reads or
+-- changes them executes with his own rights: the owners of its tables and partitions, and of the schema, who may put another
+-- table in one's place; those of functions that hang there already; and whoever may add a trigger.
+CREATE OR REPLACE FUNCTION hotmesh_dba._authors_of_code(app name) RETURNS SETOF oid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tables oid[] := ARRAY(SELECT t::oid FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t);
+BEGIN
+    RETURN QUERY
+        SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = app
+        UNION
+        SELECT c.relowner FROM pg_class c WHERE c.oid = ANY (v_tables)
+        UNION
+        SELECT p.proowner FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = ANY (v_tables)
+        UNION
+        SELECT p.proowner
+        FROM pg_index i
+        JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_proc'::regclass
+        JOIN pg_proc p ON p.oid = d.refobjid
+        WHERE i.indrelid = ANY (v_tables)
+        UNION
+        SELECT g.grantee FROM pg_class c, aclexplode(c.relacl) g WHERE c.oid = ANY (v_tables) AND g.privilege_type = 'TRIGGER';
+END
+$$;
+
+-- Is the caller a superuser, and the app not wholly superusers'? Then he goes near its tables only where it is named, or its
+-- owner is said to be trusted. Of what is no app (any more) nobody knows whose it will be.
 CREATE OR REPLACE FUNCTION hotmesh_dba._is_foreign(app name) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -61,18 +86,25 @@ AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM pg_roles me WHERE me.rolname = current_user AND me.rolsuper)
        AND (hotmesh_dba._jobs(app) IS NULL
-            OR EXISTS (SELECT FROM (SELECT n.nspowner AS owner FROM pg_namespace n WHERE n.nspname = app
-                                    UNION
-                                    SELECT c.relowner
-                                    FROM hotmesh_dba._app_tables(app) a, hotmesh_dba._tree(a) t
-                                    JOIN pg_class c ON c.oid = t) o
-                       JOIN pg_roles r ON r.oid = o.owner
-                       WHERE NOT r.rolsuper));
+            OR EXISTS (SELECT FROM hotmesh_dba._authors_of_code(app) o
+                       WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = o AND r.rolsuper)));
+END
+$$;
+
+-- Has an app's owner a say in what another role owns? A superuser has in everything; of his app, what is not a superuser's is
+-- somebody else's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN owner = other
+        OR pg_has_role(owner, other, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_roles o, pg_roles t WHERE o.oid = owner AND t.oid = other AND o.rolsuper AND NOT t.rolsuper);
 END
 $$;
 
 -- An app's owner speaks for his own tables: one that somebody else has put beside or under them is not his to have pruned.
--- (A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.)
 CREATE OR REPLACE FUNCTION hotmesh_dba._check_steps_owner(app_schema name, steps hotmesh_dba._step[]) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -84,9 +116,7 @@ BEGIN
     SELECT c.* INTO v_table
     FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
     JOIN pg_class c ON c.oid = t
-    JOIN pg_roles theirs ON theirs.oid = c.relowner
-    JOIN pg_roles own ON own.oid = v_owner
-    WHERE r.root IS NOT NULL AND (NOT pg_has_role(v_owner, c.relowner, 'USAGE') OR own.rolsuper AND NOT theirs.rolsuper)
+    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)
     ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN

@@ -27,17 +27,7 @@ AS $$
     WHERE policy.app IS NOT NULL
 $$;
 
--- In whose name a policy is set: the caller's, or the app's owner's where a superuser does it for him.
-CREATE OR REPLACE FUNCTION hotmesh_dba._author(app_schema name) RETURNS name
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN me.rolsuper AND NOT owner.rolsuper THEN owner.rolname ELSE me.rolname END
-    FROM pg_roles me, pg_roles owner
-    WHERE me.rolname = current_user AND owner.oid = hotmesh_dba._owner(app_schema)
-$$;
-
--- A policy made that of an app as it is now: its schema, this database, its owner.
+-- A policy made that of an app as it is now: its schema, this database, its owner, in whose name it is whoever sets it.
 CREATE OR REPLACE FUNCTION hotmesh_dba._bind_policy(policy hotmesh_dba.policy, app_schema name) RETURNS hotmesh_dba.policy
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -47,6 +37,7 @@ BEGIN
     policy.app_oid := (SELECT n.oid FROM pg_namespace n WHERE n.nspname = app_schema);
     policy.origin := hotmesh_dba._origin();
     policy.owner := hotmesh_dba._owner(app_schema);
+    policy.role := pg_get_userbyid(policy.owner);
     RETURN policy;
 END
 $$;
@@ -98,17 +89,34 @@ BEGIN
 END
 $$;
 
--- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
--- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
--- has locked waits for the next call, and nobody for it.
-CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+CREATE OR REPLACE FUNCTION hotmesh_dba._rebind_policy(found hotmesh_dba.policy, now hotmesh_dba.policy) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    UPDATE hotmesh_dba.policy p
+    SET (app, app_oid, origin, owner, role) = ROW(now.app, now.app_oid, now.origin, now.owner, now.role)
+    WHERE (p.origin, p.app_oid, p.name) = (found.origin, found.app_oid, found.name)
+      AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
+                      WHERE (n.origin, n.app_oid, n.name) = (now.origin, now.app_oid, now.name)
+                        AND (n.origin, n.app_oid) <> (found.origin, found.app_oid));
+    IF NOT FOUND THEN
+        DELETE FROM hotmesh_dba.policy p WHERE (p.origin, p.app_oid, p.name) = (found.origin, found.app_oid, found.name);
+    END IF;
+END
+$$;
+
+-- Policies whose app was renamed get its new name, and those of a restored database their new app, unless that has one of
+-- this name by now. Not those of an app that was given to another owner: that is for him to say. One whose row somebody
+-- has locked, or whose place, waits for the next call, and nobody for it.
+CREATE OR REPLACE FUNCTION hotmesh_dba._follow_renames() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
 DECLARE
-    v_found hotmesh_dba.policy;
-    v_now   hotmesh_dba.policy;
-    v_super boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user);
+    v_found   hotmesh_dba.policy;
+    v_waiting name[] := '{}';
 BEGIN
     PERFORM hotmesh_dba._check_writable();
     FOR v_found IN
@@ -116,18 +124,12 @@ BEGIN
         WHERE hotmesh_dba._is_outdated(p) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(p))
         FOR UPDATE SKIP LOCKED
     LOOP
-        v_now := hotmesh_dba._up_to_date(v_found);
-        v_now.role := CASE WHEN v_super THEN v_now.role ELSE current_user END;
-        UPDATE hotmesh_dba.policy p
-        SET (app, app_oid, origin, owner, role) = ROW(v_now.app, v_now.app_oid, v_now.origin, v_now.owner, v_now.role)
-        WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name)
-          AND NOT EXISTS (SELECT FROM hotmesh_dba.policy n
-                          WHERE (n.origin, n.app_oid, n.name) = (v_now.origin, v_now.app_oid, v_now.name)
-                            AND (n.origin, n.app_oid) <> (v_found.origin, v_found.app_oid));
-        IF NOT FOUND THEN
-            DELETE FROM hotmesh_dba.policy p
-            WHERE (p.origin, p.app_oid, p.name) = (v_found.origin, v_found.app_oid, v_found.name);
-        END IF;
+        CONTINUE WHEN hotmesh_dba._policy_app(v_found) = ANY (v_waiting);
+        BEGIN
+            PERFORM hotmesh_dba._rebind_policy(v_found, hotmesh_dba._up_to_date(v_found));
+        EXCEPTION WHEN OTHERS THEN
+            v_waiting := v_waiting || hotmesh_dba._policy_app(v_found);
+        END;
     END LOOP;
 END
 $$;
@@ -167,7 +169,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'the app "%" that policy "%" was set for is gone', policy.app, policy.name
         USING ERRCODE = 'object_not_in_prerequisite_state',
-              DETAIL = 'An app of that name, if there is one, is another; or whoever set the policy had no say in it.',
+              DETAIL = 'An app of that name, if there is one, is another, or another owner''s.',
               HINT = format('Set it anew with hotmesh_dba.set_policy, or: SELECT hotmesh_dba.drop_policy(%L, %L);',
                             policy.app, policy.name);
 END

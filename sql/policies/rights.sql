@@ -14,18 +14,14 @@ END
 $$;
 
 -- The app that a policy was set for, by its present name: never another one that has taken the name since. NULL where it is
--- gone. In a restored copy the name counts, and whoever set it must have a say in the app of that name.
+-- gone. In a restored copy the names count, the app's and its owner's.
 CREATE OR REPLACE FUNCTION hotmesh_dba._policy_app(policy hotmesh_dba.policy) RETURNS name
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN policy.origin = hotmesh_dba._origin() AND policy.origin <> 'unknown'
                 THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = policy.app_oid)
-                WHEN hotmesh_dba._owns_app(policy.app, policy.role)
-                 AND NOT EXISTS (SELECT FROM pg_roles r, pg_roles o     -- who has a say in everything said it of a superuser's app
-                                 WHERE r.rolname = policy.role AND r.rolsuper
-                                   AND o.oid = hotmesh_dba._owner(policy.app) AND NOT o.rolsuper)
-                THEN policy.app END
+                WHEN pg_get_userbyid(hotmesh_dba._owner(policy.app)) = policy.role THEN policy.app END
 $$;
 
 -- One whose app is gone is still its author's, to see and to drop.
@@ -41,5 +37,5 @@ $$;
 DROP POLICY IF EXISTS of_the_owner ON hotmesh_dba.policy;
 CREATE POLICY of_the_owner ON hotmesh_dba.policy
     USING (hotmesh_dba._may_see_policy(policy))
-    WITH CHECK (role = current_user AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
+    WITH CHECK (role = pg_catalog.pg_get_userbyid(owner) AND hotmesh_dba._owns_app(app) AND hotmesh_dba._owns_app(hotmesh_dba._policy_app(policy))
                 AND owner = hotmesh_dba._owner(app));

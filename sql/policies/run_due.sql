@@ -41,10 +41,12 @@ $$;
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_round(max_runtime interval, trust_owners boolean) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
-    v_due    hotmesh_dba._due;
-    v_policy hotmesh_dba.policy;
+    v_due     hotmesh_dba._due;
+    v_policy  hotmesh_dba.policy;
+    v_foreign text[];
 BEGIN
     PERFORM hotmesh_dba._check_flag('trust_owners', trust_owners);
     PERFORM hotmesh_dba._check_knob(coalesce(max_runtime BETWEEN '0' AND '1 year', true), 'max_runtime', max_runtime::text,
@@ -59,10 +61,18 @@ BEGIN
     v_due.others := 0;
     v_due.failures := '{}';
     v_due.ended := false;
+    v_foreign := ARRAY(SELECT coalesce(a.app, '')
+                       FROM (SELECT DISTINCT hotmesh_dba._policy_app(p) AS app FROM hotmesh_dba.policy p) a
+                       WHERE hotmesh_dba._is_foreign(a.app));
     v_due.trust := trust_owners;
     v_due.role := current_setting('role');
     FOR v_policy IN SELECT p.* FROM hotmesh_dba._due_policies() p LOOP
-        v_due.waiting := (v_due).waiting || v_policy;
+        -- Asked again when its turn has come.
+        IF NOT trust_owners AND coalesce(hotmesh_dba._policy_app(v_policy)::text, '') = ANY (v_foreign) THEN
+            v_due.others := (v_due).others + 1;
+        ELSE
+            v_due.waiting := (v_due).waiting || v_policy;
+        END IF;
     END LOOP;
     RETURN v_due;
 END
@@ -128,6 +138,7 @@ $$;
 CREATE OR REPLACE FUNCTION hotmesh_dba._begin_turn(due hotmesh_dba._due, share interval) RETURNS hotmesh_dba._due
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '10s'
 AS $$
 DECLARE
     v_policy hotmesh_dba.policy;

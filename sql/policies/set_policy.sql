@@ -55,7 +55,7 @@ BEGIN
         v_app, name, retention, prune_jobs, prune_streams, strip_attributes, entity_list, prune_transient, keep_hmark,
         prune_engine_streams, prune_worker_streams, engine_streams_retention, worker_streams_retention, prune_signals,
         batch_size, batch_time, batch_pause, max_runtime, max_rows, disable_triggers, max_wal_rate, max_replica_lag,
-        max_percent, every, enabled, note, hotmesh_dba._author(v_app), clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
+        max_percent, every, enabled, note, current_user, clock_timestamp(), clock_timestamp(), NULL, NULL, NULL)::hotmesh_dba.policy);
     v_policy := hotmesh_dba._bind_policy(v_policy, v_app);
     PERFORM hotmesh_dba._check_policy(v_policy);
     PERFORM hotmesh_dba._check_steps_owner(v_app, hotmesh_dba._policy_steps(v_policy));

@@ -66,7 +66,7 @@ COMMENT ON COLUMN hotmesh_dba.policy.max_percent IS 'The fuse: a run that would 
 COMMENT ON COLUMN hotmesh_dba.policy.every IS 'How often run_due runs it; NULL: never.';
 COMMENT ON COLUMN hotmesh_dba.policy.enabled IS 'Whether it runs, unless forced.';
 COMMENT ON COLUMN hotmesh_dba.policy.note IS 'Whatever its owner wrote.';
-COMMENT ON COLUMN hotmesh_dba.policy.role IS 'Who set it; or the app''s owner, in whose name a superuser did.';
+COMMENT ON COLUMN hotmesh_dba.policy.role IS 'The role that owned the app''s table jobs, in whose name it was set by whoever may.';
 COMMENT ON COLUMN hotmesh_dba.policy.created_at IS 'When it was first set.';
 COMMENT ON COLUMN hotmesh_dba.policy.updated_at IS 'When it was last set.';
 COMMENT ON COLUMN hotmesh_dba.policy.app_oid IS 'The app schema''s oid in the database of origin: a policy follows its app when that is renamed, and no other app that takes its name.';

@@ -270,12 +270,20 @@ $$;
 
 -- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
 -- this run's record.
+-- Of a policy's run: the app, or a table that is being worked at.
 CREATE OR REPLACE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_owner oid := (SELECT r.app_owner FROM hotmesh_dba.run r WHERE r.id = (run).id);
+    v_lane  hotmesh_dba._lane := (run).lanes[(run).current];
 BEGIN
-    RETURN EXISTS (SELECT FROM hotmesh_dba.run r WHERE r.id = (run).id AND r.app_owner <> hotmesh_dba._owner((run).app));
+    RETURN v_owner IS NOT NULL
+       AND (v_owner <> hotmesh_dba._owner((run).app)
+            OR EXISTS (SELECT FROM pg_class c
+                       WHERE c.oid IN ((v_lane).relation, ((v_lane).step).relation, ((v_lane).step).attributes, (v_lane).attributes)
+                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)));
 END
 $$;
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Connect, NewRole
 from tests.deploy.observe import background, deploy, one, refused, run, sqlstate, warnings_of
 from tests.observe.watch import backlog, findings
-from tests.policies.calls import names, policies, running, set_policy, setting
+from tests.policies.calls import ALL, names, policies, running, set_policy, setting
 from tests.policies.conftest import Owners
 from tests.policies.test_run_due import DUE, DUE_OF_ALL, SIGNALS
 from tests.runs.work import add_work, last, rows, runs, said, wait_for_batches
@@ -239,6 +239,23 @@ def test_one_part_of_anothers_makes_it_his(conn: Connection, owners: Owners, giv
         refused(conn, "42501", setting(everything, app="ours"))
 
 
+@pytest.mark.parametrize("how", ["was his", "may add triggers"])
+def test_nor_where_his_code_hangs_on_it(conn: Connection, owners: Owners, how: str) -> None:
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+    set_policy(conn, SIGNALS, app="ours")
+    if how == "was his":
+        run(owners.mine, SPY)
+        run(conn, "CREATE INDEX ON ours.signal_registry (key) WHERE mine.spy()")
+    else:
+        run(conn, f"GRANT ALL ON ALL TABLES IN SCHEMA ours TO {owners.me}")
+    victims = spied_on(conn)
+    assert {row.due for row in backlog(conn) if row.policy} == {None}
+    assert run(conn, DUE) == [(0, 0, 0, 0, 1)]
+    assert victims == []
+
+
 def test_doctor_looks_into_no_table_of_others(conn: Connection, spied: Owners) -> None:
     run(conn, "DROP INDEX mine.idx_jobs_unstripped")
     run(spied.mine, "CREATE INDEX ON mine.jobs (key) WHERE mine.spy()")
@@ -274,6 +291,55 @@ def test_an_owner_who_changes_ends_the_run(
     assert (error.sqlstate, last(conn).outcome) == ("55000", ("failed", "error"))
     assert "was given to another owner under its run" in error.message
     assert rows(conn, "mine").signals > 0
+
+
+@pytest.mark.parametrize("table", ["signal_registry", "jobs_part_0"])
+def test_a_table_that_is_given_away_ends_the_run(
+    conn: Connection, connect: Connect, owners: Owners, table: str
+) -> None:
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+    what = SIGNALS if table == "signal_registry" else f"{ALL}, every => '1 hour'"
+    set_policy(conn, f"{what}, batch_size => 2, batch_pause => '0.3 s'", app="ours")
+    with background(connect(), DUE) as task:
+        wait_for_batches(conn, 1)
+        run(conn, f"ALTER TABLE ours.{table} OWNER TO {owners.you}")
+        error = said(task.exception(20))
+    assert (error.sqlstate, last(conn).outcome) == ("55000", ("failed", "error"))
+    assert "another owner" in error.detail
+
+
+def test_a_restored_one_is_its_owners_and_nobody_elses(
+    conn: Connection, connect: Connect, owners: Owners, role: NewRole
+) -> None:
+    """Set by one who has a say in both; under the name stands another owner's app now."""
+    night = role("night")
+    run(conn, f"GRANT {owners.me}, {owners.you} TO {night}")
+    both = connect(night)
+    assert set_policy(both, SIGNALS, app="mine")["role"] == owners.me
+    run(conn, "UPDATE hotmesh_dba.policy SET origin = 'elsewhere', app_oid = 1, owner = 1")
+    run(conn, "DROP SCHEMA mine CASCADE")
+    create_app(conn, "mine", owner=owners.you)
+    deploy(conn, "mine")
+    add_work(conn, "mine")
+    before = rows(conn, "mine")
+    run(both, "SELECT hotmesh_dba._follow_renames()")
+    refused(both, "42704", running(app="mine"))
+    assert rows(conn, "mine") == before
+
+
+def test_a_place_that_is_not_committed_is_not_waited_for(conn: Connection, owners: Owners) -> None:
+    set_policy(owners.mine, SIGNALS, app="mine")
+    run(owners.mine, "UPDATE hotmesh_dba.policy SET origin = 'elsewhere', app_oid = 1")
+    with owners.mine.transaction():
+        run(
+            owners.mine,
+            "INSERT INTO hotmesh_dba.policy"
+            " SELECT (hotmesh_dba._bind_policy(p, 'mine')).* FROM hotmesh_dba.policy p",
+        )
+        run(conn, "SET statement_timeout = '8 s'")
+        assert run(conn, DUE) == [(0, 0, 0, 0, 1)]
 
 
 def test_no_record_begins_in_the_future(owners: Owners) -> None:
