@@ -52,7 +52,7 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'
+    every                    interval    CHECK (every >= '1 second' AND every <= '10 years'
                                                AND extract(year FROM every) >= 0 AND extract(month FROM every) >= 0
                                                AND extract(day FROM every) >= 0 AND extract(hour FROM every) >= 0
                                                AND extract(minute FROM every) >= 0 AND extract(second FROM every) >= 0),
@@ -527,15 +527,15 @@ BEGIN
 END
 $$;
 
--- Has an app's owner a say in what another role owns? A superuser has in everything; of his app, what is not a superuser's is
--- somebody else's.
-CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid) RETURNS boolean
+-- Has an app's owner a say in a table of another role's? In a partition, whoever's it is: he deletes its rows through the
+-- parent. A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid, of_partition boolean) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN owner = other
-        OR pg_has_role(owner, other, 'USAGE')
+        OR (of_partition OR pg_has_role(owner, other, 'USAGE'))
        AND NOT EXISTS (SELECT FROM pg_roles o, pg_roles t WHERE o.oid = owner AND t.oid = other AND o.rolsuper AND NOT t.rolsuper);
 END
 $$;
@@ -552,7 +552,7 @@ BEGIN
     SELECT c.* INTO v_table
     FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
     JOIN pg_class c ON c.oid = t
-    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)
+    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner, c.relispartition)
     ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN
@@ -3545,7 +3545,7 @@ BEGIN
        AND (v_owner <> hotmesh_dba._owner((run).app)
             OR EXISTS (SELECT FROM pg_class c
                        WHERE c.oid IN ((v_lane).relation, ((v_lane).step).relation, ((v_lane).step).attributes, (v_lane).attributes)
-                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)));
+                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner, c.relispartition)));
 END
 $$;
 

@@ -91,15 +91,15 @@ BEGIN
 END
 $$;
 
--- Has an app's owner a say in what another role owns? A superuser has in everything; of his app, what is not a superuser's is
--- somebody else's.
-CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid) RETURNS boolean
+-- Has an app's owner a say in a table of another role's? In a partition, whoever's it is: he deletes its rows through the
+-- parent. A superuser has a say in everything; of his app, what is not a superuser's is somebody else's.
+CREATE OR REPLACE FUNCTION hotmesh_dba._speaks_for(owner oid, other oid, of_partition boolean) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN owner = other
-        OR pg_has_role(owner, other, 'USAGE')
+        OR (of_partition OR pg_has_role(owner, other, 'USAGE'))
        AND NOT EXISTS (SELECT FROM pg_roles o, pg_roles t WHERE o.oid = owner AND t.oid = other AND o.rolsuper AND NOT t.rolsuper);
 END
 $$;
@@ -116,7 +116,7 @@ BEGIN
     SELECT c.* INTO v_table
     FROM unnest(steps) s, LATERAL (VALUES (s.relation), (s.attributes)) r (root), hotmesh_dba._tree(r.root) t
     JOIN pg_class c ON c.oid = t
-    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)
+    WHERE r.root IS NOT NULL AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner, c.relispartition)
     ORDER BY s.ordinal, c.oid
     LIMIT 1;
     IF FOUND THEN

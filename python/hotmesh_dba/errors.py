@@ -184,7 +184,8 @@ _OURS: dict[str, type[HotMeshDBAError]] = {
 _NOT_READY: dict[str, type[HotMeshDBAError]] = {
     "_resolve": NotDeployed,
     "_raise_no_fast_path": TriggersNeeded,
-    "_take_run_locks": RunEnded,
+    "_take_run_locks": RunEnded,  # of 1.1
+    "_raise_unrecorded": RunEnded,
     "_check_cron": CronMissing,
     "_check_enabled": PolicyDisabled,
 }

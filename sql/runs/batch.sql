@@ -283,7 +283,7 @@ BEGIN
        AND (v_owner <> hotmesh_dba._owner((run).app)
             OR EXISTS (SELECT FROM pg_class c
                        WHERE c.oid IN ((v_lane).relation, ((v_lane).step).relation, ((v_lane).step).attributes, (v_lane).attributes)
-                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner)));
+                         AND NOT hotmesh_dba._speaks_for(v_owner, c.relowner, c.relispartition)));
 END
 $$;
 

@@ -38,7 +38,7 @@ CREATE TABLE hotmesh_dba.policy (
     max_wal_rate             bigint,
     max_replica_lag          interval,
     max_percent              numeric     NOT NULL,
-    every                    interval    CHECK (every BETWEEN '1 second' AND '10 years'
+    every                    interval    CHECK (every >= '1 second' AND every <= '10 years'
                                                AND extract(year FROM every) >= 0 AND extract(month FROM every) >= 0
                                                AND extract(day FROM every) >= 0 AND extract(hour FROM every) >= 0
                                                AND extract(minute FROM every) >= 0 AND extract(second FROM every) >= 0),

@@ -42,7 +42,11 @@ def altered(
 ) -> Iterator[None]:
     """Once a batch is committed: alter it, have the run wait for that, and commit."""
     wait_for_batches(conn, 1)
-    run(admin, f"BEGIN; LOCK TABLE {lock} IN ACCESS EXCLUSIVE MODE")
+    # The run is patient here, and would be the one that wins a deadlock.
+    run(
+        admin,
+        f"BEGIN; SET LOCAL deadlock_timeout = '1 min'; LOCK TABLE {lock} IN ACCESS EXCLUSIVE MODE",
+    )
     run(admin, statements)
     wait_blocked(conn, pid(caller), pid(admin))
     yield

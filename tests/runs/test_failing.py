@@ -281,13 +281,13 @@ def test_rows_that_a_trigger_silently_keeps(conn: Connection, work: Work) -> Non
 
 
 def test_a_trigger_that_cancels(conn: Connection, connect: Connect, work: Work) -> None:
-    """An error that looks like a cancel ends the run like one, with a true record."""
+    """An error that looks like a cancel ends the run, with a true record; a cancel it is not."""
     before = rows(conn)
     caller = connect()
     refuse_rows(conn, "engine_streams", "ERRCODE = '57014', DETAIL = 'why'")
     refused(caller, "57014", call())
     failed = last(conn)
-    assert failed.outcome == ("failed", "cancelled")
+    assert failed.outcome == ("failed", "error")
     assert failed.rows == work.jobs + work.transient
     assert locks(conn, pid(caller)) == []
     assert_true_to(before, conn)
