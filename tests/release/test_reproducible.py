@@ -79,6 +79,6 @@ def test_a_stale_script_is_not_published(repository: Path, tmp_path: Path) -> No
     with (stale / "sql" / "version.sql").open("a") as source:
         source.write("-- changed\n")
     git("commit", "--quiet", "--all", "--message=stale", cwd=stale)
-    with pytest.raises(AssertionError, match="is stale|differs from the released"):
+    with pytest.raises(AssertionError, match=r"is stale|differs from the released"):
         dist(stale, 0o022)
     assert not (stale / "dist").exists()
