@@ -66,7 +66,8 @@ fuzz: .venv/.dev
 	    --hypothesis-seed=$(FUZZ_SEED) tests/fuzz $(TESTARGS)
 
 # Which lines of Python and which statements of SQL the suite executes: half an hour, on a server
-# that has plpgsql_check, whose profiler a few tests of time and memory do not pass. Prints what it does not; --write puts it into docs/reliability.md.
+# that has plpgsql_check, whose profiler a few tests of time and memory do not pass. Prints what it
+# does not; python -m tools.covered build/coverage --write puts it into docs/reliability.md.
 COVERAGE     = $(CURDIR)/build/coverage
 coverage: export COVERAGE_FILE = $(COVERAGE)/python
 

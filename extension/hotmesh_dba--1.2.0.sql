@@ -670,14 +670,15 @@ COMMENT ON FUNCTION hotmesh_dba.app_schema(text) IS
 
 -- Whose an app is: the role's that owns its table jobs, and of whoever is a member of that role.
 
-CREATE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+CREATE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app)); END $$;
+
+CREATE FUNCTION hotmesh_dba._owns_app(app name) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM pg_class c
-                   JOIN pg_roles r ON r.rolname = _owns_app.role
-                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
-$$;
+AS $$ SELECT coalesce(pg_has_role(hotmesh_dba._owner(app), 'USAGE'), false) $$;
 
 CREATE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -708,17 +709,12 @@ BEGIN
     IF hotmesh_dba._owns_app(app_schema) THEN
         RETURN;
     END IF;
-    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    SELECT r.* INTO v_owner FROM pg_roles r WHERE r.oid = hotmesh_dba._owner(app_schema);
     PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
         format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
         hotmesh_dba._owner_hint(v_owner));
 END
 $$;
-
-CREATE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
 -- Whoever may have put code on an app's tables (an index on a function, a type of his own, a trigger), that whoever reads or
 -- changes them executes with his own rights: the owners of its tables and partitions, and of the schema, who may put another
@@ -3764,8 +3760,6 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
 END
 $$;
 
--- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
--- this run's record.
 -- Of a policy's run: the app, or a table that is being worked at.
 CREATE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -3783,6 +3777,8 @@ BEGIN
 END
 $$;
 
+-- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and
+-- whoever may prune it now does not see this run's record.
 CREATE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -4378,7 +4374,8 @@ BEGIN
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
     PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
                                     'above 0 and at most 100', '50');
-    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true), 'every', policy.every::text,
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true),
+                                    'every', policy.every::text,
                                     'between a second and ten years, or NULL', '''1 day''');
 END
 $$;
@@ -5125,8 +5122,9 @@ AS $$
                                           || '[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
 $$;
 
--- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
--- last outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there, so its tables stand in text alone.
+-- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its last
+-- outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there,
+-- so its tables stand in text alone.
 CREATE FUNCTION hotmesh_dba._schedules()
 RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
                last_started timestamptz, last_finished timestamptz, last_status text, last_message text)
@@ -5370,7 +5368,7 @@ AS $$
     WITH wrapper AS (
         SELECT hotmesh_dba._wrapper_name(app_schema) AS name,
                hotmesh_dba._replaceable(app_schema) AS kept,
-               (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)) AS owner
+               hotmesh_dba._owner(app_schema) AS owner
     ), held AS (    -- what it will have anyway: a kept function's list, or a new one's PUBLIC
         SELECT g.grantee, g.is_grantable
         FROM wrapper w, hotmesh_dba._grantees(w.kept) g, pg_proc p
@@ -5403,7 +5401,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH app AS (
-        SELECT pg_get_userbyid(c.relowner) AS owner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)
+        SELECT pg_get_userbyid(hotmesh_dba._owner(app_schema)) AS owner
     ), current AS (
         SELECT o.kind, pg_get_userbyid(p.proowner) AS owner
         FROM hotmesh_dba._overloads(app_schema) o
@@ -5635,7 +5633,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner    name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
+    v_owner    name := pg_get_userbyid(hotmesh_dba._owner(app_schema));
     v_role     name;
     v_foreign  pg_roles;
     v_overload regprocedure;
@@ -5672,7 +5670,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_installer pg_roles;
-    v_owner     oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
+    v_owner     oid := hotmesh_dba._owner(app_schema);
 BEGIN
     SELECT r.* INTO v_installer
     FROM pg_proc p
@@ -6947,9 +6945,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'unknown', format('Only members of "%s", the app''s owner, see its policies.', r.rolname),
            CASE WHEN r.rolsuper THEN format('SET ROLE %I;', r.rolname) ELSE format('GRANT %I TO %I;', r.rolname, current_user) END
-    FROM pg_class c
-    JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid = hotmesh_dba._jobs(app_schema)
+    FROM pg_roles r
+    WHERE r.oid = hotmesh_dba._owner(app_schema)
 $$;
 
 CREATE FUNCTION hotmesh_dba._named_only(app_schema name) RETURNS hotmesh_dba._finding

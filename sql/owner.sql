@@ -1,13 +1,14 @@
 -- Whose an app is: the role's that owns its table jobs, and of whoever is a member of that role.
 
-CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name, role name DEFAULT current_user) RETURNS boolean
+CREATE OR REPLACE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app)); END $$;
+
+CREATE OR REPLACE FUNCTION hotmesh_dba._owns_app(app name) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM pg_class c
-                   JOIN pg_roles r ON r.rolname = _owns_app.role
-                   WHERE c.oid = hotmesh_dba._jobs(_owns_app.app) AND pg_has_role(r.oid, c.relowner, 'USAGE'))
-$$;
+AS $$ SELECT coalesce(pg_has_role(hotmesh_dba._owner(app), 'USAGE'), false) $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._raise_not_owner(app_schema name, doing text, detail text, hint text) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -38,17 +39,12 @@ BEGIN
     IF hotmesh_dba._owns_app(app_schema) THEN
         RETURN;
     END IF;
-    SELECT r.* INTO v_owner FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = hotmesh_dba._jobs(app_schema);
+    SELECT r.* INTO v_owner FROM pg_roles r WHERE r.oid = hotmesh_dba._owner(app_schema);
     PERFORM hotmesh_dba._raise_not_owner(app_schema, doing,
         format('The app''s tables belong to "%s", whose rights role "%s" does not have.', v_owner.rolname, current_user),
         hotmesh_dba._owner_hint(v_owner));
 END
 $$;
-
-CREATE OR REPLACE FUNCTION hotmesh_dba._owner(app name) RETURNS oid
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app) $$;
 
 -- Whoever may have put code on an app's tables (an index on a function, a type of his own, a trigger), that whoever reads or
 -- changes them executes with his own rights: the owners of its tables and partitions, and of the schema, who may put another

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +34,7 @@ def main(target: Path) -> None:
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(built), "."]
         run(*build, cwd=source, SOURCE_DATE_EPOCH=str(epoch))
         run(sys.executable, "sql/build.py", "--dist", str(built), cwd=source)
-        write_zip(source, built / f"{NAME}-{version(source)}.zip", epoch)
+        write_zip(source, built / f"{NAME}-{version(built)}.zip", epoch)
         write_sums(built)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(built, target)
@@ -67,13 +66,10 @@ def commit_time() -> int:
     return int(said or run("git", "log", "-1", "--format=%ct", cwd=CHECKOUT))
 
 
-def version(source: Path) -> str:
-    """The control file's."""
-    control = (source / f"{NAME}.control").read_text(encoding="utf-8")
-    found = re.search(r"^default_version\s*=\s*'(.*)'", control, re.MULTILINE)
-    if found is None:
-        raise SystemExit(f"{NAME}.control: no default_version")
-    return found[1]
+def version(built: Path) -> str:
+    """The control file's, as sql/build.py has put it into its scripts' names."""
+    (plain,) = built.glob(f"{NAME}--*.plain.sql")
+    return plain.name.removeprefix(f"{NAME}--").removesuffix(".plain.sql")
 
 
 def write_zip(source: Path, target: Path, epoch: int) -> None:

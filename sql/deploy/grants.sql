@@ -47,7 +47,7 @@ AS $$
     WITH wrapper AS (
         SELECT hotmesh_dba._wrapper_name(app_schema) AS name,
                hotmesh_dba._replaceable(app_schema) AS kept,
-               (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)) AS owner
+               hotmesh_dba._owner(app_schema) AS owner
     ), held AS (    -- what it will have anyway: a kept function's list, or a new one's PUBLIC
         SELECT g.grantee, g.is_grantable
         FROM wrapper w, hotmesh_dba._grantees(w.kept) g, pg_proc p

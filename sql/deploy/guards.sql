@@ -45,7 +45,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_owner    name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
+    v_owner    name := pg_get_userbyid(hotmesh_dba._owner(app_schema));
     v_role     name;
     v_foreign  pg_roles;
     v_overload regprocedure;
@@ -82,7 +82,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_installer pg_roles;
-    v_owner     oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema));
+    v_owner     oid := hotmesh_dba._owner(app_schema);
 BEGIN
     SELECT r.* INTO v_installer
     FROM pg_proc p

@@ -12,7 +12,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH app AS (
-        SELECT pg_get_userbyid(c.relowner) AS owner FROM pg_class c WHERE c.oid = hotmesh_dba._jobs(app_schema)
+        SELECT pg_get_userbyid(hotmesh_dba._owner(app_schema)) AS owner
     ), current AS (
         SELECT o.kind, pg_get_userbyid(p.proowner) AS owner
         FROM hotmesh_dba._overloads(app_schema) o

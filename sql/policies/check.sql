@@ -96,7 +96,8 @@ BEGIN
         policy.disable_triggers, policy.max_wal_rate, policy.max_replica_lag);
     PERFORM hotmesh_dba._check_knob(policy.max_percent > 0 AND policy.max_percent <= 100, 'max_percent', policy.max_percent::text,
                                     'above 0 and at most 100', '50');
-    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true), 'every', policy.every::text,
+    PERFORM hotmesh_dba._check_knob(coalesce(policy.every BETWEEN '1 second' AND '10 years' AND hotmesh_dba._is_of_one_sign(policy.every), true),
+                                    'every', policy.every::text,
                                     'between a second and ten years, or NULL', '''1 day''');
 END
 $$;

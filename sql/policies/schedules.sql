@@ -8,8 +8,9 @@ AS $$
                                           || '[[:space:]]*(?:[[:alnum:]_]+[[:space:]]*=>)?[[:space:]]*''((?:[^'']|'''')*)''', 'i'))[1], '''''', '''')
 $$;
 
--- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its
--- last outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there, so its tables stand in text alone.
+-- pg_cron's jobs that call us, as far as the caller sees them (row-level security of pg_cron: his own), each with its last
+-- outcome, if it is among the last 10,000 (pg_cron keeps them for ever, with no index on the job). pg_cron may not be there,
+-- so its tables stand in text alone.
 CREATE OR REPLACE FUNCTION hotmesh_dba._schedules()
 RETURNS TABLE (job_id bigint, job_name text, command text, cron_expression text, role name, database name, active boolean,
                last_started timestamptz, last_finished timestamptz, last_status text, last_message text)

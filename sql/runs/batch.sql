@@ -268,8 +268,6 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
 END
 $$;
 
--- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and whoever may prune it now does not see
--- this run's record.
 -- Of a policy's run: the app, or a table that is being worked at.
 CREATE OR REPLACE FUNCTION hotmesh_dba._has_other_owner(run hotmesh_dba._run) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
@@ -287,6 +285,8 @@ BEGIN
 END
 $$;
 
+-- An app that was renamed or dropped under the run, or a policy's that was given away, is no more what was asked for; and
+-- whoever may prune it now does not see this run's record.
 CREATE OR REPLACE FUNCTION hotmesh_dba._with_lost_app(run hotmesh_dba._run) RETURNS hotmesh_dba._run
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp

@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from tests.conftest import Connect, NewRole
-from tests.deploy.observe import background, deploy, one, refused, run, sqlstate, warnings_of
+from tests.deploy.observe import background, deploy, one, refused, run, warnings_of
 from tests.observe.watch import backlog, findings
 from tests.policies.calls import ALL, names, policies, running, set_policy, setting
 from tests.policies.conftest import Owners
 from tests.policies.test_run_due import DUE, DUE_OF_ALL, SIGNALS
+from tests.runs.test_record import OLDER
 from tests.runs.work import add_work, last, rows, runs, said, wait_for_batches
 from tests.support.layout import create_app
 from tests.support.server import Connection
@@ -47,6 +48,14 @@ def spied(conn: Connection, owners: Owners) -> Owners:
     return owners
 
 
+@pytest.fixture
+def ours(conn: Connection) -> None:
+    """A superuser's app, deployed, with something due."""
+    create_app(conn, "ours")
+    deploy(conn, "ours")
+    add_work(conn, "ours")
+
+
 def test_a_superuser_who_names_no_app_reads_none_of_others(conn: Connection, spied: Owners) -> None:
     victims, theirs, warnings = spied_on(conn), spied_on(spied.mine), warnings_of(conn)
     assert {row.due for row in backlog(spied.mine) if row.policy} == {20}
@@ -73,10 +82,8 @@ def test_a_superuser_who_names_it_does(conn: Connection, spied: Owners) -> None:
     assert spied.me
 
 
+@pytest.mark.usefixtures("ours")
 def test_a_superusers_own_apps_are_pruned(conn: Connection, spied: Owners) -> None:
-    create_app(conn, "ours")
-    deploy(conn, "ours")
-    add_work(conn, "ours")
     set_policy(conn, SIGNALS, app="ours")
     assert run(conn, DUE) == [(1, 0, 0, 0, 1)]
     assert last(conn).app == "ours"
@@ -183,12 +190,8 @@ def test_a_record_from_before_there_was_a_policy_keeps_none_waiting(
 ) -> None:
     """Whoever had an app of the name could leave it there."""
     add_work(conn, "mine")
-    run(
-        conn,
-        "INSERT INTO hotmesh_dba.run (group_id, app, worker, workers, options, jobs_before,"
-        " engine_before, worker_before, signals_until, triggers_disabled, state, policy)"
-        " SELECT 0, 'mine', 1, 1, '{}', now(), now(), now(), now(), false, 'failed', 'nightly'",
-    )
+    run(conn, OLDER, "mine", "failed", "0", 1, 1)
+    run(conn, "UPDATE hotmesh_dba.run SET policy = 'nightly'")
     set_policy(owners.mine, SIGNALS, app="mine")
     assert run(owners.mine, DUE) == [(1, 0, 0, 0, 0)]
 
@@ -196,12 +199,10 @@ def test_a_record_from_before_there_was_a_policy_keeps_none_waiting(
 # --- what a review tried ----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ours")
 def test_what_is_no_app_for_a_while_is_asked_again_at_its_turn(
     conn: Connection, connect: Connect, spied: Owners
 ) -> None:
-    create_app(conn, "ours")
-    deploy(conn, "ours")
-    add_work(conn, "ours")
     set_policy(conn, f"{SIGNALS}, batch_size => 5, batch_pause => '0.5 s'", "a", app="ours")
     set_policy(spied.mine, SIGNALS, "z", app="mine")
     run(spied.mine, "SELECT hotmesh_dba.drop_policy('mine', 'nightly')")
@@ -216,6 +217,7 @@ def test_what_is_no_app_for_a_while_is_asked_again_at_its_turn(
     assert victims == []
 
 
+@pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize(
     "give",
     [
@@ -226,9 +228,6 @@ def test_what_is_no_app_for_a_while_is_asked_again_at_its_turn(
 )
 def test_one_part_of_anothers_makes_it_his(conn: Connection, owners: Owners, give: str) -> None:
     """He can put what he likes there, and a superuser would execute it."""
-    create_app(conn, "ours")
-    deploy(conn, "ours")
-    add_work(conn, "ours")
     everything = f"retention => '7 days', prune_jobs => true, {SIGNALS}"
     set_policy(conn, everything, app="ours")
     run(conn, give.format(you=owners.you))
@@ -239,11 +238,9 @@ def test_one_part_of_anothers_makes_it_his(conn: Connection, owners: Owners, giv
         refused(conn, "42501", setting(everything, app="ours"))
 
 
+@pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("how", ["was his", "may add triggers"])
 def test_nor_where_his_code_hangs_on_it(conn: Connection, owners: Owners, how: str) -> None:
-    create_app(conn, "ours")
-    deploy(conn, "ours")
-    add_work(conn, "ours")
     set_policy(conn, SIGNALS, app="ours")
     if how == "was his":
         run(owners.mine, SPY)
@@ -293,13 +290,11 @@ def test_an_owner_who_changes_ends_the_run(
     assert rows(conn, "mine").signals > 0
 
 
+@pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("table", ["signal_registry", "jobs_part_0"])
 def test_a_table_that_is_given_away_ends_the_run(
     conn: Connection, connect: Connect, owners: Owners, table: str
 ) -> None:
-    create_app(conn, "ours")
-    deploy(conn, "ours")
-    add_work(conn, "ours")
     what = SIGNALS if table == "signal_registry" else f"{ALL}, every => '1 hour'"
     set_policy(conn, f"{what}, batch_size => 2, batch_pause => '0.3 s'", app="ours")
     with background(connect(), DUE) as task:
@@ -340,19 +335,6 @@ def test_a_place_that_is_not_committed_is_not_waited_for(conn: Connection, owner
         )
         run(conn, "SET statement_timeout = '8 s'")
         assert run(conn, DUE) == [(0, 0, 0, 0, 1)]
-
-
-def test_no_record_begins_in_the_future(owners: Owners) -> None:
-    """It would keep a policy waiting, if not of this app then of the next one of its name."""
-    forged = (
-        "INSERT INTO hotmesh_dba.run (group_id, app, worker, workers, options, jobs_before,"
-        " engine_before, worker_before, signals_until, triggers_disabled, state, policy{})"
-        " SELECT 0, 'mine', 1, 1, '{{}}', now(), now(), now(), now(), false, 'failed', 'n'{}"
-    )
-    future = forged.format(", started_at", ", now() + '1 day'")
-    assert sqlstate(owners.mine, future) == "42501"
-    run(owners.mine, forged.format("", ""))
-    assert sqlstate(owners.mine, "UPDATE hotmesh_dba.run SET started_at = 'infinity'") == "42501"
 
 
 @pytest.mark.parametrize("moment", ["9000-01-01", "infinity"])

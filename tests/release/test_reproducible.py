@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.release.conftest import dist, git
-from tests.support.installation import CHECKOUT
+from tests.test_build_house import VERSION
 
 pytestmark = pytest.mark.once
 
@@ -38,17 +37,14 @@ def test_two_builds_are_the_same(repository: Path, published: Path, tmp_path: Pa
 
 
 def test_it_is_all_that_is_published(published: Path) -> None:
-    version = re.findall(
-        r"^default_version = '(.*)'$", (CHECKOUT / "hotmesh_dba.control").read_text(), re.MULTILINE
-    )[0]
     assert sorted(path.name for path in published.iterdir()) == sorted(
         [
             "SHA256SUMS",
-            f"hotmesh_dba-{version}-py3-none-any.whl",
-            f"hotmesh_dba-{version}.tar.gz",
-            f"hotmesh_dba-{version}.zip",
-            f"hotmesh_dba--{version}.plain.sql",
-            f"hotmesh_dba--{version}.pgtle.sql",
+            f"hotmesh_dba-{VERSION}-py3-none-any.whl",
+            f"hotmesh_dba-{VERSION}.tar.gz",
+            f"hotmesh_dba-{VERSION}.zip",
+            f"hotmesh_dba--{VERSION}.plain.sql",
+            f"hotmesh_dba--{VERSION}.pgtle.sql",
         ]
     )
     lines = (published / "SHA256SUMS").read_text().splitlines()

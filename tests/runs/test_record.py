@@ -136,8 +136,8 @@ def test_nobody_gives_a_row_its_id_or_its_start(
         forged = forged.replace(" SELECT", " OVERRIDING SYSTEM VALUE SELECT", 1)
         assert sqlstate(someone, forged, "mine", "failed") == "42501"
         assert sqlstate(someone, now, "mine", "failed") is None
-        moved = "UPDATE hotmesh_dba.run SET id = DEFAULT"
-        assert sqlstate(someone, moved) == "42501"
+        for moved in ("id = DEFAULT", "started_at = 'infinity'"):
+            assert sqlstate(someone, f"UPDATE hotmesh_dba.run SET {moved}") == "42501"
         assert sqlstate(someone, "UPDATE hotmesh_dba.run SET pid = 7") is None
         assert prune(someone, app="mine").outcome == ("completed", None)
     assert prune(yours, app="yours").outcome == ("completed", None)

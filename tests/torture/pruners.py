@@ -316,17 +316,22 @@ def _wrong_cutoffs(row: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def _took(counts: dict[str, Any]) -> Counter[str]:
+    """What a run's record and a call's answer both count."""
+    return Counter(
+        jobs=counts["deleted_jobs"] + counts["deleted_transient"],
+        engine_streams=counts["deleted_engine_streams"],
+        worker_streams=counts["deleted_worker_streams"],
+        signals=counts["deleted_signals"],
+        marked=counts["marked_pruned"],
+        stripped=counts["stripped_attributes"],
+    )
+
+
 def _of_run(row: dict[str, Any]) -> Permit:
     given = row["options"]
-    took = Counter(
-        jobs=row["deleted_jobs"] + row["deleted_transient"],
-        engine_streams=row["deleted_engine_streams"],
-        worker_streams=row["deleted_worker_streams"],
-        signals=row["deleted_signals"],
-        marked=row["marked_pruned"],
-        stripped=row["stripped_attributes"],
-        cascaded=row["cascaded_attributes"],
-    )
+    took = _took(row)
+    took["cascaded"] = row["cascaded_attributes"]
     cutoffs = [row[name] for name in CUTOFFS]
     # It marks with the time at which its batch began, which is after its own beginning.
     return _permit(
@@ -345,14 +350,7 @@ def _of_call(row: dict[str, Any]) -> Permit:
     given, counts = row["arguments"], row["counts"]
     began: datetime = row["at"].astimezone(timezone.utc)
     cutoffs = [window.before(began) for window in _windows(given)]
-    took = Counter(
-        jobs=counts["deleted_jobs"] + counts["deleted_transient"],
-        engine_streams=counts["deleted_engine_streams"],
-        worker_streams=counts["deleted_worker_streams"],
-        signals=counts["deleted_signals"],
-        marked=counts["marked_pruned"],
-        stripped=counts["stripped_attributes"],
-    )
+    took = _took(counts)
     return _permit(
         f"call {row['id']}",
         given,

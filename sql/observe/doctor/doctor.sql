@@ -59,9 +59,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'unknown', format('Only members of "%s", the app''s owner, see its policies.', r.rolname),
            CASE WHEN r.rolsuper THEN format('SET ROLE %I;', r.rolname) ELSE format('GRANT %I TO %I;', r.rolname, current_user) END
-    FROM pg_class c
-    JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid = hotmesh_dba._jobs(app_schema)
+    FROM pg_roles r
+    WHERE r.oid = hotmesh_dba._owner(app_schema)
 $$;
 
 CREATE OR REPLACE FUNCTION hotmesh_dba._named_only(app_schema name) RETURNS hotmesh_dba._finding
