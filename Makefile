@@ -50,7 +50,7 @@ demo: .venv/.demo
 test: .venv/.dev
 	$(TEST_SERVER) $(BIN)/python -m pytest -n $(TESTWORKERS) --dist worksteal $(TESTARGS)
 
-# The suite on every major version, and on databases updated from each release: some hours.
+# The suite on every major version, and on databases updated from each release: an hour or more.
 # FORM=short is what CI runs of it; tests/matrix/cells.py says what either consists of.
 FORM        ?= full
 test-matrix: .venv/.dev check-built

@@ -22,8 +22,7 @@ from psycopg import sql
 
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer, forget_callers_variables
-
-TEMPLATE = "template_hotmesh_dba"
+from tests.support.templates import APP, Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,9 @@ class Connect(Protocol):
 
 
 class NewDatabase(Protocol):
-    """Creates one more database, with or without the extension; dropped when the test ends."""
+    """Creates one more database, empty or as a template; dropped when the test ends."""
 
-    def __call__(self, *, extension: bool = False) -> Database: ...
+    def __call__(self, template: str | None = None) -> Database: ...
 
 
 class NewRole(Protocol):
@@ -74,25 +73,16 @@ def server() -> Iterator[PrivateServer]:
         yield private
 
 
-def install_statements(release: str | None) -> list[sql.Composed | sql.SQL]:
-    """What installs the extension: anew, or in `release` and updated from there."""
-    create = sql.SQL("CREATE EXTENSION hotmesh_dba")
-    if not release:
-        return [create]
-    older = create + sql.SQL(" VERSION {}").format(sql.Literal(release))
-    return [older, sql.SQL("ALTER EXTENSION hotmesh_dba UPDATE")]
+@pytest.fixture(scope="session")
+def templates(server: PrivateServer) -> Templates:
+    """What databases are copied from."""
+    return Templates(server)
 
 
 @pytest.fixture(scope="session")
-def template(server: PrivateServer) -> str:
-    """A template database in which the extension is created, or updated from a release."""
-    server.create_database(TEMPLATE)
-    with server.connect(TEMPLATE) as conn:
-        for statement in install_statements(os.environ.get("HOTMESH_DBA_INSTALL_FROM")):
-            conn.execute(statement)
-    with server.connect() as conn:
-        conn.execute(f"ALTER DATABASE {TEMPLATE} IS_TEMPLATE true ALLOW_CONNECTIONS false")
-    return TEMPLATE
+def template(templates: Templates) -> str:
+    """A template database with the extension in it."""
+    return templates.extension
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +114,6 @@ def role(server: PrivateServer, serial: Iterator[int]) -> Iterator[NewRole]:
 
 @pytest.fixture
 def new_database(
-    request: pytest.FixtureRequest,
     server: PrivateServer,
     serial: Iterator[int],
     role: NewRole,  # noqa: ARG001 -- only for the order in which they end
@@ -132,9 +121,8 @@ def new_database(
     """A factory of databases."""
     names: list[str] = []
 
-    def create(*, extension: bool = False) -> Database:
-        source = request.getfixturevalue("template") if extension else None
-        name = server.create_database(f"test_{next(serial)}", source)
+    def create(template: str | None = None) -> Database:
+        name = server.create_database(f"test_{next(serial)}", template)
         names.append(name)
         return Database(server, name)
 
@@ -144,9 +132,25 @@ def new_database(
 
 
 @pytest.fixture
-def db(new_database: NewDatabase) -> Database:
-    """A fresh database with the extension in it."""
-    return new_database(extension=True)
+def db(request: pytest.FixtureRequest, new_database: NewDatabase, templates: Templates) -> Database:
+    """A fresh database with the extension in it, and with the app that a fixture wants there."""
+    if "deployed" in request.fixturenames:
+        return new_database(templates.deployed)
+    if "myapp" in request.fixturenames:
+        return new_database(templates.app)
+    return new_database(templates.extension)
+
+
+@pytest.fixture
+def myapp(db: Database) -> str:  # noqa: ARG001 -- it came with it
+    """An app schema that is in `db` from the start, not deployed; its name."""
+    return APP
+
+
+@pytest.fixture
+def deployed(db: Database) -> str:  # noqa: ARG001 -- it came with it
+    """The same, deployed."""
+    return APP
 
 
 @pytest.fixture

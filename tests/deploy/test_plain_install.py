@@ -97,8 +97,8 @@ def test_it_takes_no_schema_of_somebody_else(bare: Database, role: NewRole) -> N
         )
 
 
-def test_it_does_not_stand_beside_the_extension(new_database: NewDatabase) -> None:
-    with new_database(extension=True).connect() as conn:
+def test_it_does_not_stand_beside_the_extension(new_database: NewDatabase, template: str) -> None:
+    with new_database(template).connect() as conn:
         before = surface(conn)
         with pytest.raises(Exception, match="extension hotmesh_dba is installed") as caught:
             install_plain(conn)

@@ -45,7 +45,7 @@ FROM (SELECT n.oid || ' ' || n.xmin FROM pg_namespace n
 AT_WORK = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend'
-  AND pid <> pg_backend_pid() AND state <> 'idle'
+  AND pid <> pg_backend_pid() AND state IS DISTINCT FROM 'idle'
 """
 # What a call might leave in its session.
 SESSION = """
@@ -97,7 +97,7 @@ class World:
         ours = [f"hotmesh_dba.{table}" for table in ("policy", "run")]
         theirs = [f"{app}.{table}" for app in APPS for table in self._tables[app]]
         rows = " UNION ALL ".join(FINGERPRINT.format(table) for table in [*ours, *theirs])
-        return run(self.admin, f"{rows} UNION ALL {OBJECTS}")
+        return sorted(run(self.admin, f"{rows} UNION ALL {OBJECTS}"), key=str)
 
     def kept(self, conn: Connection) -> list[Row]:
         """What must still be there."""

@@ -185,6 +185,23 @@ def test_a_policy_that_keeps_jobs_keeps_their_attributes(
     assert one(conn, OF_OLD_JOBS) == 0
 
 
+def test_without_the_cascade_jobs_must_be_locked(
+    conn: Connection, connect: Connect, pruner: str
+) -> None:
+    """Which takes a right that DELETE alone does not give."""
+    run(conn, f"{NO_CASCADE}; REVOKE UPDATE ON myapp.jobs FROM {pruner}")
+    before = one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")
+    with pytest.raises(errors.InsufficientPrivilege) as refused:
+        run(connect(pruner), DELETE)
+    hint = str(refused.value.diag.message_hint)
+    assert f"GRANT UPDATE (expired_at) ON myapp.jobs TO {pruner};" in hint
+    assert (one(conn, OF_OLD_JOBS), one(conn, "SELECT count(*) FROM myapp.jobs")) == before
+
+    run(conn, f"GRANT UPDATE (expired_at) ON myapp.jobs TO {pruner}")
+    assert one(connect(pruner), DELETE) > 0
+    assert one(conn, OF_OLD_JOBS) == 0
+
+
 @pytest.mark.parametrize("without", [NO_CASCADE, "SET session_replication_role = replica"])
 def test_a_job_that_a_trigger_keeps_keeps_its_attributes(
     conn: Connection, connect: Connect, full: str, without: str

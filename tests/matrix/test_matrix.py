@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import NewDatabase, install_statements
+from tests.conftest import NewDatabase
 from tests.deploy.observe import one
 from tests.matrix.__main__ import environment
 from tests.matrix.cells import TELLING, Cell, chosen, full, short
 from tests.matrix.results import Result, read, table
 from tests.matrix.servers import MAJORS, NEWEST, RELEASES, Release, fetched
 from tests.support.installation import CHECKOUT, InstallationError
+from tests.support.templates import install_statements
 from tests.upgrade.test_released import CURRENT, RELEASED
 
 REPORT = """\
@@ -33,6 +34,9 @@ def test_every_version_and_every_release_is_in_it() -> None:
     cells = {(cell.major, cell.release) for cell in full()}
     assert cells == {(major, release) for major in MAJORS for release in (None, *RELEASED)}
     assert [str(cell) for cell in full() if cell.is_first] == ["PostgreSQL 18, installed"]
+    whole = [cell for cell in full() if not cell.tests]
+    assert [cell.major for cell in whole if not cell.release] == sorted(MAJORS, reverse=True)
+    assert sorted(cell.release for cell in whole if cell.release) == RELEASED
     # CI runs 15 and 18 in full besides.
     assert {cell.major for cell in short()} | {15, 18} == set(MAJORS)
     assert {cell.release for cell in short()} == {None, *RELEASED}

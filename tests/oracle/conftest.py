@@ -38,13 +38,13 @@ def plain_script(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def new_subject(
-    new_database: NewDatabase, role: NewRole, plain_script: str
+    new_database: NewDatabase, role: NewRole, template: str, plain_script: str
 ) -> Iterator[NewSubject]:
     """A factory of subjects, each in a database of its own."""
     opened: list[Connection | AsyncSession] = []
 
     def create(path: Path, script: str | None = None) -> Subject:
-        database = new_database(extension=not path.plain)
+        database = new_database(None if path.plain else template)
         conn = database.connect()
         opened.append(conn)
         if path.plain:

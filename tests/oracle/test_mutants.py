@@ -13,6 +13,8 @@ from tests.oracle.paths import Path
 from tests.oracle.property import Disagreement
 from tests.support.random_app import cases
 
+pytestmark = pytest.mark.once
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:

@@ -119,6 +119,27 @@ def test_one_that_fails_does_not_stop_the_rest(conn: Connection, owners: Owners)
     assert run(owners.mine, DUE) == [(2, 0, 0, 0, 0)]
 
 
+def test_one_whose_failure_cannot_even_be_recorded(conn: Connection, work: Work) -> None:
+    for name in ("first", "second"):
+        set_policy(conn, SIGNALS, app=name)
+    run(
+        conn,
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RAISE ''no more of it''; END';"
+        "CREATE TRIGGER refuse BEFORE INSERT ON hotmesh_dba.run FOR EACH ROW"
+        " WHEN (NEW.app = 'first') EXECUTE FUNCTION public.refuse()",
+    )
+    caught = warnings_of(conn)
+    refusal = refused(conn, "P0001", DUE)
+    assert refusal.message == "1 of 2 policies failed"
+    [unrecorded] = [said for said in caught if "could not be recorded" in said.message]
+    assert unrecorded.message.startswith('the failure of policy "nightly" of app "first"')
+    assert (unrecorded.sqlstate, unrecorded.detail) == ("P0001", "no more of it")
+    assert "disable it" in unrecorded.hint
+    assert ran(conn) == [("second", "nightly", "completed")]
+    assert last(conn).rows == work.signals
+
+
 def test_failures_between_others(conn: Connection, work: Work) -> None:
     """By the fuse, in a batch, and by what the policy says."""
     set_policy(conn, HOURLY, "a", app="first")

@@ -36,9 +36,8 @@ from tests.support.server import Connection
 
 
 @pytest.fixture
-def work(conn: Connection, app: NewApp) -> Work:
-    deploy(conn, app("myapp"))
-    return add_work(conn)
+def work(conn: Connection, deployed: str) -> Work:
+    return add_work(conn, deployed)
 
 
 def run_policy(conn: Connection, *arguments: str, app: str = "myapp") -> Run:

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.conftest import NewApp
-from tests.deploy.observe import deploy, one, refused, run
+from tests.deploy.observe import one, refused, run
 from tests.policies.calls import DEFAULTS, names, policies, set_policy, setting
 from tests.support.server import Connection
 
@@ -22,8 +21,7 @@ STEPS = (
 
 
 @pytest.fixture(autouse=True)
-def myapp(conn: Connection, app: NewApp) -> None:
-    deploy(conn, app("myapp"))
+def session(conn: Connection, deployed: str) -> None:  # noqa: ARG001 -- each sets its policies
     run(conn, "SET IntervalStyle = postgres")
 
 

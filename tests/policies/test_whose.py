@@ -12,6 +12,7 @@ from tests.deploy.observe import deploy, one, refused, run, sqlstate
 from tests.deploy.test_dump_restore import copy_of
 from tests.policies.calls import names, policies, set_policy, setting
 from tests.policies.conftest import Owners
+from tests.runs.work import runs
 from tests.support.layout import create_app
 from tests.support.server import Connection
 
@@ -101,6 +102,18 @@ def test_it_follows_a_renamed_app(conn: Connection, owners: Owners) -> None:
     assert policies(owners.yours) == []
     set_policy(owners.mine, SIGNALS, "second", app="ours")
     assert names(conn) == [("ours", "first"), ("ours", "second")]
+
+
+def test_where_nobody_may_ask_which_server_it_is(conn: Connection, owners: Owners) -> None:
+    """A copy of the database cannot be told from it then, but a policy is as good as elsewhere."""
+    run(conn, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    assert one(owners.mine, "SELECT hotmesh_dba._origin()") == "unknown"
+    set_policy(owners.mine, SIGNALS, app="mine")
+    run(owners.mine, "CALL hotmesh_dba.run_policy('mine', 'nightly')")
+    assert [(run.app, run.policy, run.state) for run in runs(owners.mine)] == [
+        ("mine", "nightly", "completed")
+    ]
+    assert names(owners.yours) == []
 
 
 def test_what_is_no_app_any_more_is_not_taken_for_another(

@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from hotmesh_dba import DBA, AsyncDBA
-from tests.conftest import Database, NewApp
+from tests.conftest import Database
 from tests.support.server import Connection
 
 from .command import Command
@@ -39,11 +39,10 @@ INSERT INTO {0}.signal_registry (key, value, expiry) VALUES ('s', 'x', now());
 
 
 @pytest.fixture
-def filled(app: NewApp, conn: Connection) -> str:
+def filled(myapp: str, conn: Connection) -> str:
     """An app `myapp` with ROWS in it, not deployed yet."""
-    schema = app("myapp")
-    conn.execute(sql.SQL(ROWS).format(sql.Identifier(schema)))
-    return schema
+    conn.execute(sql.SQL(ROWS).format(sql.Identifier(myapp)))
+    return myapp
 
 
 class _Waiting:

@@ -28,8 +28,14 @@ def until(what: str, condition: Callable[[], bool]) -> None:
 
 
 def begun(conn: Connection, workers: int = 1) -> None:
-    """Wait until that many workers have committed a batch and hold."""
-    query = "SELECT count(*) FROM hotmesh_dba.run WHERE state = 'running' AND batches > 0"
+    """Wait until that many workers have committed a batch and hold, each well within a pause.
+
+    A cancel that came between two transactions of a run would leave its row behind.
+    """
+    query = """
+        SELECT count(*) FROM hotmesh_dba.run r JOIN pg_stat_activity a USING (pid)
+        WHERE r.state = 'running' AND r.batches > 0 AND a.wait_event = 'PgSleep'
+        AND clock_timestamp() < a.xact_start + interval '0.15 seconds'"""
     until("a run at work", lambda: conn.execute(query.encode()).fetchone() == (workers,))
 
 

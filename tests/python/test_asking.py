@@ -21,6 +21,8 @@ from .command import Command, Terminal
 from .test_batched import backlog
 from .test_client import count
 
+pytestmark = pytest.mark.once
+
 QUESTION = "Delete it? [y/N] "
 POLICY = ["--jobs", "--expire", "7 days", "--every", "1 day", "--max-percent", "100"]
 

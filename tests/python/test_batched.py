@@ -18,9 +18,9 @@ from psycopg.pq import TransactionStatus
 import hotmesh_dba as h
 from hotmesh_dba import DBA, AsyncDBA, Progress, RunResult
 from tests.conftest import Connect, Database, NewApp, NewDatabase, NewRole
-from tests.support.layout import create_app
 from tests.support.sample import load_sample
 from tests.support.server import Connection
+from tests.support.templates import Templates
 
 from .running import HELD, at_rest, backends, begun, states, until
 from .test_client import EVERYTHING, PRUNED, count
@@ -570,13 +570,12 @@ def test_a_role_sees_the_runs_of_its_apps(
 
 
 def test_a_sample_of_real_shape_in_three_faces(
-    db: Database, conn: Connection, new_database: NewDatabase, app: NewApp
+    db: Database, conn: Connection, new_database: NewDatabase, myapp: str, templates: Templates
 ) -> None:
     """prune, prune_batched and preview agree on the same data."""
-    load_sample(conn, app(), jobs=300)
-    other = new_database(extension=True)
+    load_sample(conn, myapp, jobs=300)
+    other = new_database(templates.app)
     with closing(other.connect()) as theirs:
-        create_app(theirs, "myapp")
         load_sample(theirs, "myapp", jobs=300)
     previewed = asdict(DBA(db.conninfo()).preview("myapp", **EVERYTHING))
     batched = asdict(

@@ -14,6 +14,8 @@ from tests.support.server import Connection
 
 from .command import Command, Terminal, plain
 
+pytestmark = pytest.mark.once
+
 # Clears the screen, sets the title, goes back over the line, turns the text around; and as C1.
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\rd\u202egpj.exe\u2066e\x9b31mf\x7fg\u2028h\ti"
 SHOWN = r"a\x1b[2Jb\x1b]0;title\x07c\rd\u202egpj.exe\u2066e\x9b31mf\x7fg\u2028h"

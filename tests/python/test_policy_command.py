@@ -19,6 +19,8 @@ from .test_batched import backlog
 from .test_client import count
 from .test_json import SHAPES, check
 
+pytestmark = pytest.mark.once
+
 ALL = ["--jobs", "--streams", "--signals", "--expire", "7 days", "--max-percent", "100"]
 
 

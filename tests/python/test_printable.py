@@ -14,6 +14,8 @@ from tests.conftest import Connect, NewApp
 
 from .command import Command, Terminal
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("text", "shown"),

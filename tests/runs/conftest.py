@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import NewApp
-from tests.deploy.observe import deploy
 from tests.runs.work import Work, add_work
 from tests.support.server import Connection
 
 
 @pytest.fixture
-def work(conn: Connection, app: NewApp) -> Work:
+def work(conn: Connection, deployed: str) -> Work:
     """A deployed app `myapp` with 260 rows due."""
-    deploy(conn, app("myapp"))
-    return add_work(conn)
+    return add_work(conn, deployed)

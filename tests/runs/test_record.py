@@ -212,6 +212,22 @@ def test_what_it_says_at_the_end(conn: Connection, work: Work) -> None:
     assert times[0] <= done.signals_until <= done.started_at
 
 
+def test_what_it_says_of_more_than_it_looks_at_again(conn: Connection, app: NewApp) -> None:
+    """Behind many messages the last look is at a sample of their pages."""
+    deploy(conn, app())
+    many = 24_000
+    run(
+        conn,
+        "INSERT INTO myapp.engine_streams (stream_name, message, expired_at)"
+        " SELECT 's', 'm', CASE WHEN n % 1000 > 0 THEN now() - interval '30 days' END"
+        f" FROM generate_series(1, {many}) n",
+    )
+    done = prune(conn, "batch_size => 5000", options="'7 days', prune_jobs => false")
+    assert done.outcome == ("completed", None)
+    assert (done.rows, done.remaining) == (many - many // 1000, 0)
+    assert one(conn, "SELECT count(*) FROM myapp.engine_streams") == many // 1000
+
+
 def test_every_argument_is_in_it(conn: Connection, work: Work) -> None:
     arguments = one(
         conn,

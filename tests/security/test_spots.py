@@ -9,6 +9,8 @@ import pytest
 from tests.support.installation import CHECKOUT
 from tools import spots
 
+pytestmark = pytest.mark.once
+
 
 def codes(text: str) -> set[str]:
     return {code for code, _ in spots.spots(text)}
