@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.matrix.cells import Cell, chosen
+from tests.matrix.cells import HOW, Cell, chosen
 from tests.matrix.results import Result, read, table
 from tests.matrix.servers import MAJORS, NEWEST, pg_config
 from tests.support.installation import CHECKOUT
@@ -19,7 +19,7 @@ from tests.support.installation import CHECKOUT
 def main() -> int:
     """Run the chosen cells; returns 1 where one of them failed."""
     options = _options()
-    cells = chosen(options.form, options.only)
+    cells = chosen(options.form, options.only, options.how)
     for major in sorted({cell.major for cell in cells}):
         pg_config(major)
     results = []
@@ -69,6 +69,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("-n", dest="workers", type=int, default=3, help="tests at once")
     parser.add_argument(
         "--only", type=int, nargs="+", choices=MAJORS, default=[], help="these major versions"
+    )
+    parser.add_argument(
+        "--how", nargs="+", choices=HOW, default=[], help="installed, or updated from these"
     )
     parser.add_argument("--pytest", nargs=argparse.REMAINDER, default=[], help="more for pytest")
     return parser.parse_args()

@@ -9,6 +9,10 @@ from itertools import cycle
 from tests.matrix.servers import MAJORS, NEWEST
 from tests.upgrade.test_released import RELEASED
 
+# How the extension came into the database: at once, or updated from one of the releases.
+INSTALLED = "installed"
+HOW = (INSTALLED, *RELEASED)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -32,7 +36,7 @@ class Cell:
         return (self.major, self.release, self.tests) == (NEWEST, None, ())
 
     def __str__(self) -> str:
-        how = f"updated from {self.release}" if self.release else "installed"
+        how = f"updated from {self.release}" if self.release else INSTALLED
         return f"PostgreSQL {self.major}, {how}"
 
 
@@ -75,7 +79,10 @@ def short() -> Iterator[Cell]:
         yield Cell(major, release, TELLING, examples=FEW)
 
 
-def chosen(form: str, majors: Sequence[int]) -> list[Cell]:
-    """The cells of a form, of these major versions only where any are named."""
-    cells = {"full": full, "short": short}[form]()
-    return [cell for cell in cells if not majors or cell.major in majors]
+def chosen(form: str, majors: Sequence[int] = (), how: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a form, of these major versions and of these HOW only, where any are named."""
+    return [
+        cell
+        for cell in {"full": full, "short": short}[form]()
+        if (not majors or cell.major in majors) and (not how or (cell.release or INSTALLED) in how)
+    ]

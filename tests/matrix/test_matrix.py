@@ -42,6 +42,7 @@ def test_every_version_and_every_release_is_in_it() -> None:
     assert {cell.release for cell in short()} == {None, *RELEASED}
     assert not [test for test in TELLING if not Path(CHECKOUT, test).exists()]
     assert {cell.major for cell in chosen("full", [14, 16])} == {14, 16}
+    assert {cell.release for cell in chosen("full", how=["installed", "1.0.0"])} == {None, "1.0.0"}
 
 
 @pytest.mark.once

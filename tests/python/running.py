@@ -15,8 +15,9 @@ from tests.support.server import Connection
 
 PATIENCE = 30.0
 
-# A run that stops to think for an hour after its first row.
+# A run that stops to think for an hour after its first row: a moment at a time, each a transaction.
 HELD: dict[str, Any] = {"batch_size": 1, "batch_pause": "1 hour"}
+MOMENT = 0.25  # seconds
 
 
 def until(what: str, condition: Callable[[], bool]) -> None:
@@ -28,15 +29,21 @@ def until(what: str, condition: Callable[[], bool]) -> None:
 
 
 def begun(conn: Connection, workers: int = 1) -> None:
-    """Wait until that many workers have committed a batch and hold, each well within a pause.
+    """Wait until that many workers have committed a batch and hold, each well within a moment.
 
     A cancel that came between two transactions of a run would leave its row behind.
     """
+    # So late in their moments they are all at once, whenever these began.
+    latest = MOMENT * (1 - 1 / workers) + 0.04
     query = """
         SELECT count(*) FROM hotmesh_dba.run r JOIN pg_stat_activity a USING (pid)
         WHERE r.state = 'running' AND r.batches > 0 AND a.wait_event = 'PgSleep'
-        AND clock_timestamp() < a.xact_start + interval '0.15 seconds'"""
-    until("a run at work", lambda: conn.execute(query.encode()).fetchone() == (workers,))
+        AND clock_timestamp() < a.xact_start + make_interval(secs => %s)"""
+
+    def all_hold() -> bool:
+        return conn.execute(query, [latest]).fetchone() == (workers,)
+
+    until("a run at work", all_hold)
 
 
 def backends(conn: Connection) -> list[int]:
