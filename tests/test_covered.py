@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from tools.covered import HEADING, Statement, ranges, report, with_section
+from tools.covered import HEADING, Statement, main, ranges, report, with_section
 
 COUNTS = {
     Statement("_choose", 1, "IF a | b THEN"): 3,
@@ -25,6 +28,14 @@ def test_what_was_not_executed_is_named() -> None:
         "| `_key` | all of it |",
         "| `hotmesh_dba/aio.py` | 99 % | 7-8 |",
     ]
+
+
+def test_where_nothing_was_counted_there_is_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["covered", str(tmp_path)])
+    with pytest.raises(SystemExit, match="nothing was counted"):
+        main()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -40,7 +41,10 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    text = report(executed(arguments.directory), python(arguments.directory / "lines.json"))
+    counts = executed(arguments.directory)
+    if not any(counts.values()):
+        sys.exit("nothing was counted: PG_CONFIG=... names a server that has plpgsql_check")
+    text = report(counts, python(arguments.directory / "lines.json"))
     if arguments.write:
         PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
     else:
@@ -56,7 +60,8 @@ def report(counts: dict[Statement, int], modules: list[list[str]]) -> str:
         HEADING,
         f"Of {len(statements):,} statements in PL/pgSQL the suite executes"
         f" {len(statements - missed):,}, of {len(routines):,} routines in SQL"
-        f" {len(routines - missed):,}. `make coverage` measures it.\n",
+        f" {len(routines - missed):,}. It is measured on a server that has plpgsql_check:\n",
+        "```sh\nmake coverage PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config\n```\n",
         "What is left stands below. A standby counts for itself, which is not read; Citus is not"
         " there; and what only a newer PostgreSQL raises is not raised on 15.\n",
         *table(["routine", "not executed"], unexecuted(missed)),

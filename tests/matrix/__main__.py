@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.matrix.cells import HOW, Cell, chosen
 from tests.matrix.results import Result, read, table
-from tests.matrix.servers import MAJORS, NEWEST, pg_config
+from tests.matrix.servers import MAJORS, NEWEST, STORE, pg_config
 from tests.support.installation import CHECKOUT
 
 
@@ -49,7 +49,11 @@ def environment(cell: Cell) -> dict[str, str]:
     own = ("HOTMESH_DBA_PG_CONFIG", "HOTMESH_DBA_INSTALL_FROM", "HOTMESH_DBA_EXAMPLES")
     env = {name: value for name, value in os.environ.items() if name not in own}
     if cell.major != NEWEST:
-        env["HOTMESH_DBA_PG_CONFIG"] = str(pg_config(cell.major))
+        found = pg_config(cell.major)
+        env["HOTMESH_DBA_PG_CONFIG"] = str(found)
+        if found.is_relative_to(STORE):
+            # Its replication would take the system's libpq, which may know too few options.
+            env["LD_LIBRARY_PATH"] = str(found.parents[1] / "lib")
     if cell.release is not None:
         env["HOTMESH_DBA_INSTALL_FROM"] = cell.release
     if cell.examples is not None:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from tests.matrix.cells import Cell
 
+# What pytest says of a skip that says nothing itself; a cell with one is not good.
+NO_REASON = "no reason given"
+UNTOLD = {NO_REASON, "unconditional skip"}
+
 HEADER = ("PostgreSQL", "extension", "passed", "failed", "skipped", "minutes")
 
 
@@ -27,7 +31,8 @@ class Result:
     @property
     def is_good(self) -> bool:
         """Whether tests were run, and pytest had nothing to say against them."""
-        return self.returned == 0 and self.failed == 0 and self.passed > 0
+        told = not self.reasons.keys() & UNTOLD
+        return self.returned == 0 and self.failed == 0 and self.passed > 0 and told
 
 
 def read(cell: Cell, report: Path, returned: int, seconds: float) -> Result:
@@ -39,7 +44,7 @@ def read(cell: Cell, report: Path, returned: int, seconds: float) -> Result:
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         skip = case.find("skipped")
         if skip is not None:
-            reasons[skip.get("message") or "no reason given"] += 1
+            reasons[skip.get("message") or NO_REASON] += 1
         elif case.find("failure") is not None or case.find("error") is not None:
             failed += 1
         else:

@@ -12,7 +12,7 @@ from tests.deploy.observe import one
 from tests.matrix.__main__ import environment
 from tests.matrix.cells import TELLING, Cell, chosen, full, short
 from tests.matrix.results import Result, read, table
-from tests.matrix.servers import MAJORS, NEWEST, RELEASES, Release, fetched
+from tests.matrix.servers import MAJORS, NEWEST, RELEASES, Release, fetched, pg_config
 from tests.support.installation import CHECKOUT, InstallationError
 from tests.support.templates import install_statements
 from tests.upgrade.test_released import CURRENT, RELEASED
@@ -53,6 +53,7 @@ def test_a_cell_tells_the_suite_what_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert not set(names) & environment(Cell(NEWEST)).keys()
     told = environment(Cell(NEWEST, "1.0.0", TELLING, examples=7))
     assert [told.get(name) for name in names] == [None, "1.0.0", "7"]
+    assert environment(Cell(17))["LD_LIBRARY_PATH"] == str(pg_config(17).parents[1] / "lib")
 
 
 @pytest.mark.once
@@ -76,6 +77,8 @@ def test_a_cell_without_a_test_is_not_good(tmp_path: Path) -> None:
     assert not Result(cell).is_good
     assert not Result(cell, passed=3, returned=1).is_good
     assert Result(cell, passed=3).is_good
+    assert Result(cell, passed=3, reasons=Counter({"there is no pg_cron": 1})).is_good
+    assert not Result(cell, passed=3, reasons=Counter({"unconditional skip": 1})).is_good
 
 
 @pytest.mark.once

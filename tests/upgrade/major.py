@@ -79,10 +79,14 @@ def pg_upgrade(old: PrivateServer, new: PrivateServer) -> None:
     new.node.start()
 
 
-def dump_and_restore(old: PrivateServer, new: PrivateServer, name: str, archive: Path) -> None:
-    """Roles and one database, by the newer server's programs, as PostgreSQL advises."""
+def restore_roles(old: PrivateServer, new: PrivateServer) -> None:
+    """What no dump of a database has."""
     roles = _run(new, "pg_dumpall", old, "postgres", "--roles-only", "--no-role-passwords")
     run_script(new, "postgres", roles.replace("CREATE ROLE postgres;", ""))
+
+
+def dump_and_restore(old: PrivateServer, new: PrivateServer, name: str, archive: Path) -> None:
+    """One database, by the newer server's programs, as PostgreSQL advises."""
     _run(new, "pg_dump", old, name, "--format=custom", f"--file={archive}")
     new.create_database(name)
     _run(new, "pg_restore", new, name, "--exit-on-error", str(archive))

@@ -20,8 +20,9 @@ from .major import (
     new_server,
     old_server,
     pg_upgrade,
+    restore_roles,
 )
-from .test_released import RELEASED, UPDATE
+from .test_released import CURRENT, RELEASED, UPDATE
 
 # Servers of their own: whichever the suite is for, this is the same.
 pytestmark = pytest.mark.once
@@ -31,11 +32,8 @@ WRAPPER = "SELECT * FROM myapp.prune('7 days', true, true, true)"
 
 def test_pg_upgrade() -> None:
     with old_server() as old, new_server() as new:
-        add_database(old, "current")
-        for version in RELEASED:
-            add_database(old, version, version)
-        with old.connect("current") as conn, old.connect("current", OWNER) as owner:
-            add_policy_and_run(conn, owner)
+        fill(old)
+        with old.connect("current") as conn:
             kept = everything(conn)
         pg_upgrade(old, new)
         goes_on(new, "current", kept)
@@ -45,12 +43,24 @@ def test_pg_upgrade() -> None:
 
 def test_dump_and_restore(tmp_path: Path) -> None:
     with old_server() as old, new_server() as new:
-        add_database(old, "current")
-        with old.connect("current") as conn, old.connect("current", OWNER) as owner:
-            add_policy_and_run(conn, owner)
+        fill(old)
+        with old.connect("current") as conn:
             kept = everything(conn)
-        dump_and_restore(old, new, "current", tmp_path / "dump")
+        restore_roles(old, new)
+        for name in ("current", *RELEASED):
+            dump_and_restore(old, new, name, tmp_path / name)
         goes_on(new, "current", kept)
+        for version in RELEASED:  # a dump names no version: it comes back with this one
+            goes_on_in_this_version(new, version)
+
+
+def fill(old: PrivateServer) -> None:
+    """A database with this version, its policy and its run, and one of each release."""
+    add_database(old, "current")
+    for version in RELEASED:
+        add_database(old, version, version)
+    with old.connect("current") as conn, old.connect("current", OWNER) as owner:
+        add_policy_and_run(conn, owner)
 
 
 def everything(conn: Connection) -> tuple[object, ...]:
@@ -105,6 +115,12 @@ def is_updated(server: PrivateServer, version: str) -> None:
     with server.connect(version) as conn:
         assert one(conn, "SELECT hotmesh_dba.version()") == version
         run(conn, UPDATE)
-        assert one(conn, "SELECT hotmesh_dba.version()") != version
+    goes_on_in_this_version(server, version)
+
+
+def goes_on_in_this_version(server: PrivateServer, name: str) -> None:
+    """The wrapper that another release had put there prunes."""
+    with server.connect(name) as conn:
+        assert one(conn, "SELECT hotmesh_dba.version()") == CURRENT
         ((jobs, *_),) = run(conn, WRAPPER)
         assert jobs > 0
