@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import psycopg
 
-from tests.deploy.observe import one, run, wait_until
+from tests.deploy.observe import Row, one, run, wait_until
+from tests.runs.work import Work
 from tests.support.server import Connection
 from tests.upgrade.test_released import RELEASED, UPDATE
 
@@ -59,6 +60,7 @@ class Fault:
         fresh: whether the app must be made anew behind it.
         strikes: how often it is tried in a round.
         joins, is_joined: whether it may go on beside another, and another beside it.
+        moment: asks of a pruner's process whether it is where the fault is to meet it.
     """
 
     name: ClassVar[str]
@@ -69,6 +71,7 @@ class Fault:
     strikes: int = 3
     joins: ClassVar[bool] = False
     is_joined: ClassVar[bool] = True
+    moment: ClassVar[str] = IN_BATCH
 
     def __init__(self, world: World, dice: random.Random):
         self.world = world
@@ -93,7 +96,9 @@ class Fault:
         return sum(self._strike_once(scene) for _ in range(self.strikes))
 
     def _strike_once(self, scene: Scene) -> bool:
-        with frozen(scene.watcher, scene.pruners, scene.dice, scene.patience) as pruner:
+        with frozen(
+            scene.watcher, scene.pruners, scene.dice, scene.patience, self.moment
+        ) as pruner:
             if pruner is None or pruner.pid is None:
                 return False
             scene.victim = pruner.pid
@@ -116,9 +121,10 @@ class Fault:
 
 
 def random_team(dice: random.Random) -> list[Habit]:
-    """One session alone, two that do not know of each other, or two that share the work."""
+    """One session alone, a few that do not know of each other, or a few that share the work."""
     role = dice.choice(("postgres", "postgres", OWNER, PRUNER, BY_KEY))
     team = dice.choice(("alone", "alone", "rivals", "workers"))
+    size = dice.choice((2, 2, 3))
     if team == "workers":
         always: dict[str, object] = {"retention": "7 days", "entity_list": None}
         always |= dict.fromkeys(("prune_jobs", "prune_streams", "strip_attributes"), True)
@@ -130,8 +136,8 @@ def random_team(dice: random.Random) -> list[Habit]:
             "max_rows => 1000000",
             "disable_triggers => false",
         )
-        return [Habit(role, (), knobs, always, True, worker, 2) for worker in (1, 2)]
-    return [Habit(role)] * (2 if team == "rivals" else 1)
+        return [Habit(role, (), knobs, always, True, worker, size) for worker in range(1, size + 1)]
+    return [Habit(role)] * (size if team == "rivals" else 1)
 
 
 # --- the end of a process ----------------------------------------------------------------------
@@ -330,12 +336,26 @@ SEEN = (
 )
 
 
+TINY = {"max_locks_per_transaction": 12, "max_connections": 40}
+# A strip takes no more than a quarter of the lock table; a few less where others have locks.
+QUARTER = TINY["max_locks_per_transaction"] * TINY["max_connections"] // 4
+TO_STRIP = Work(jobs=0, transient=0, live=2000, engine=0, worker=0, signals=0)
+# Nothing else bounds a batch of that size. Those that it is marking still count as unmarked.
+ROOM_IS_TAKEN = (
+    "SELECT (SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'advisory')"
+    f" >= {QUARTER - 10} AND (SELECT count(*) FROM {APP}.jobs"
+    f" WHERE status = 0 AND is_live AND pruned_at IS NULL) >= {QUARTER * 2}"
+)
+
+
 class TinyLockTable(Fault):
     name = "locktable"
-    what = "a tiny lock table under strips as large as may be"
+    what = "a tiny lock table under strips that take all the room in it"
+    moment = ROOM_IS_TAKEN
 
     def prepare(self) -> None:
-        self._restart(max_locks_per_transaction=12, max_connections=40)
+        self._restart(*(f"SET {name} = {value}" for name, value in TINY.items()))
+        self.world.add_backlog(TO_STRIP)
 
     def habits(self) -> list[Habit]:
         always: dict[str, object] = {"strip_attributes": True, "entity_list": None}
@@ -347,12 +367,12 @@ class TinyLockTable(Fault):
         """The lock table is tiny all the time."""
 
     def mend(self) -> None:
-        self._restart(max_locks_per_transaction=64, max_connections=100)
+        self._restart(*(f"RESET {name}" for name in TINY))
 
-    def _restart(self, **settings: int) -> None:
+    def _restart(self, *changes: str) -> None:
         with self.world.connect() as conn:
-            for name, value in settings.items():
-                run(conn, f"ALTER SYSTEM SET {name} = {value}")
+            for change in changes:
+                run(conn, f"ALTER SYSTEM {change}")
         self.world.server.restart()
 
 
@@ -395,26 +415,40 @@ class Detach(Fault):
         super().__init__(world, dice)
         self._leaves = [(table, leaf) for table in STREAMS for leaf in range(8)]
         dice.shuffle(self._leaves)
-        self._detached: list[tuple[str, int]] = []
+        self._detached: dict[tuple[str, int], list[Row]] = {}
 
     def hit(self, scene: Scene) -> Future[Any]:
         table, leaf = self._leaves.pop()
-        self._detached.append((table, leaf))
-        return do_meanwhile(
-            scene.watcher,
-            lambda conn: run(
-                conn, f"ALTER TABLE {APP}.{table} DETACH PARTITION {APP}.{table}_part_{leaf}"
-            ),
-        )
+
+        def detach(conn: Connection) -> None:
+            # In one transaction: until its end nobody else can change what was read.
+            with conn.transaction():
+                run(conn, f"ALTER TABLE {APP}.{table} DETACH PARTITION {APP}.{table}_part_{leaf}")
+                rows = _rows_of(conn, table, leaf)
+            self._detached[table, leaf] = rows
+
+        return do_meanwhile(scene.watcher, detach)
 
     def mend(self) -> None:
         with self.world.connect() as conn:
-            for table, leaf in self._detached:
+            for (table, leaf), rows in self._detached.items():
+                self._look(f"{table}_part_{leaf}", rows, _rows_of(conn, table, leaf))
                 run(
                     conn,
                     f"ALTER TABLE {APP}.{table} ATTACH PARTITION {APP}.{table}_part_{leaf}"
                     f" FOR VALUES WITH (MODULUS 8, REMAINDER {leaf})",
                 )
+
+    def _look(self, leaf: str, before: list[Row], now: list[Row]) -> None:
+        """Not even what a run may take: a leaf that is detached is no part of the app."""
+        if before != now:
+            lost = [row for row in before if row not in now]
+            new = [row for row in now if row not in before]
+            self.failed.append(f"{leaf} was detached, and changed: {lost} gone, {new} new")
+
+
+def _rows_of(conn: Connection, table: str, leaf: int) -> list[Row]:
+    return run(conn, f"SELECT * FROM {APP}.{table}_part_{leaf} ORDER BY stream_name, id")
 
 
 class Drop(Fault):
@@ -534,6 +568,12 @@ class TimeZones(Fault):
             run(conn, "SELECT pg_reload_conf()")
 
         return do_meanwhile(scene.watcher, change)
+
+    def mend(self) -> None:
+        with self.world.connect() as conn:
+            run(conn, "ALTER SYSTEM RESET timezone")
+            run(conn, f"ALTER DATABASE {conn.info.dbname} RESET timezone")
+            run(conn, "SELECT pg_reload_conf()")
 
 
 KINDS: dict[str, type[Fault]] = {

@@ -83,11 +83,15 @@ def _await_stop(pid: int) -> bool:
 
 @contextmanager
 def frozen(
-    watcher: Watcher, pruners: Sequence[Pruner], dice: random.Random, patience: float
+    watcher: Watcher,
+    pruners: Sequence[Pruner],
+    dice: random.Random,
+    patience: float,
+    moment: str = IN_BATCH,
 ) -> Iterator[Pruner | None]:
     """A pruner that stands still inside a batch; None where none could be caught in time.
 
-    It goes on when the block ends, if it can.
+    It goes on when the block ends, if it can. `moment` asks of a process whether it is there.
     """
     end = time.monotonic() + patience
     while time.monotonic() < end:
@@ -99,7 +103,7 @@ def frozen(
             _ALONE.release()
             continue
         try:
-            if _await_stop(pid) and _is_in_batch(watcher, pid):
+            if _await_stop(pid) and _is_there(watcher, pid, moment):
                 yield pruner
                 return
         finally:
@@ -108,8 +112,8 @@ def frozen(
     yield None
 
 
-def _is_in_batch(watcher: Watcher, pid: int) -> bool:
-    asked = watcher.submit(lambda conn: bool(one(conn, IN_BATCH, pid)))
+def _is_there(watcher: Watcher, pid: int, moment: str) -> bool:
+    asked = watcher.submit(lambda conn: bool(one(conn, moment, pid)))
     done, _ = wait([asked], GRACE)
     if not done:
         _send(pid, signal.SIGCONT)

@@ -169,7 +169,7 @@ def judge(expected: Rows, present: Rows, permits: Iterable[Permit], decreed: set
         expected: the rows at the last look, and what was written since.
         present: the rows that are there.
         permits: the runs since the last look.
-        decreed: tables (and leaves) that somebody dropped or detached; those are not looked at.
+        decreed: tables that somebody dropped; those are not looked at.
     """
     bench = _Bench(expected, present, list(permits), decreed, Verdict())
     bench.jobs()

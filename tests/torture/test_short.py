@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.installation import CHECKOUT
 
+from .bugs import BUGS
 from .faults import KINDS
 
 pytestmark = pytest.mark.once
@@ -45,7 +46,7 @@ def test_no_violation() -> None:
     assert count(printed, "transactions written") > 100
 
 
-@pytest.mark.parametrize("bug", ["failed", "uncounted"])
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_found(bug: str) -> None:
     code, printed = torture("--bug", bug, "--faults", "cancel")
     assert code == 1, printed

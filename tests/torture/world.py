@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.deploy.observe import run, tables, wait_until
+from tests.deploy.observe import Row, run, tables, wait_until
 from tests.runs.work import Work, add_work
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
@@ -37,6 +37,13 @@ CREATE TABLE torture.call (
 CREATE TABLE torture.flushed (at timestamptz);
 GRANT USAGE ON SCHEMA torture TO PUBLIC;
 GRANT INSERT ON torture.call TO PUBLIC;
+"""
+
+KEPT = """
+SELECT sourcefile, name, setting FROM pg_file_settings
+UNION ALL
+SELECT format('database %s, role %s', setdatabase, setrole), split_part(s, '=', 1), s
+FROM pg_db_role_setting, unnest(setconfig) s
 """
 
 
@@ -88,10 +95,15 @@ class World:
             for leaf in range(8):
                 run(conn, f"GRANT UPDATE (pruned_at) ON {APP}.jobs_part_{leaf} TO {PRUNER}")
 
-    def add_backlog(self) -> None:
+    def add_backlog(self, work: Work = WORK) -> None:
         """Old rows, so that there is something to prune."""
         with self.connect() as conn:
-            add_work(conn, APP, WORK)
+            add_work(conn, APP, work)
+
+    def settings(self) -> set[Row]:
+        """What the server keeps of settings, in its files and for databases and roles."""
+        with self.connect() as conn:
+            return set(run(conn, KEPT))
 
     def flush(self, conn: Connection) -> None:
         """What was committed before cannot be undone by a crash from here on."""
