@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -14,9 +14,12 @@ from typer.main import get_command
 
 from hotmesh_dba.cli import main
 from hotmesh_dba.cli.app import app
+from hotmesh_dba.cli.environment import name_variables
+from hotmesh_dba.cli.flags import flag
 from hotmesh_dba.cli.output import speak_json
 
 from .hostile import HOSTILE, USUAL_BY_NAME
+from .hostile import WAITS as WAITING
 from .routines import odd_ones
 
 # What somebody would write, by the parameter's Python name.
@@ -44,6 +47,15 @@ NO_PROGRAM = [
     "\udcff",
     "\x1b[31m",
 ]
+# What no command is called, nor any option.
+NO_COMMANDS = [
+    *("Policy", "polic", "policy set", "run_due", "commands", "main", "help", "@file", "*", "."),
+    *("-", "--", "---", "-x", "-j", "--no-such", "--version=1", "--help=", "--policy", "-h", "="),
+]
+# They act at once, before any command does.
+GLOBALS = ["--version", "--install-completion", "--show-completion", "--help"]
+# How a variable may say yes or no, and how it may not.
+SWITCHES = ["1", "true", "0", "no", "", " ", "maybe", "2", "-1", "\x1b[31m", "\udcff", "x" * 9_999]
 # It would wait as long as that.
 WAITS = {"batch_pause": ["-1 s", "2 hours", "x"], "interval": ["-1", "x"], "watch": ["-1", "x"]}
 
@@ -92,6 +104,65 @@ def arguments(path: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
     return draw_arguments()
 
 
+def groups(command: Any = None) -> Iterator[str]:
+    """The words that more words must follow."""
+    command = command or get_command(app)
+    for name, sub in command.commands.items():
+        if getattr(sub, "commands", {}):
+            yield name
+            yield from groups(sub)
+
+
+def no_commands() -> st.SearchStrategy[list[str]]:
+    """Words that are no command which could change anything."""
+    words = [*groups(), *GLOBALS, *NO_COMMANDS]
+    return st.lists(st.one_of(st.sampled_from(words), _hostile_word()), max_size=4)
+
+
+def variables(path: tuple[str, ...]) -> st.SearchStrategy[dict[str, str]]:
+    """Some of its options as the environment gives them, hostile or as they should be."""
+    command: Any = get_command(app)
+    name_variables(command)
+    for word in path:
+        command = command.commands[word]
+    named = [p for p in command.params if p.param_type_name == "option" and p.envvar]
+
+    @st.composite
+    def draw_variables(draw: st.DrawFn) -> dict[str, str]:
+        chosen = draw(st.lists(st.sampled_from(named), min_size=1, max_size=3, unique_by=id))
+        return {p.envvar: draw(_meant(p, draw(st.booleans()))) for p in chosen}
+
+    return draw_variables()
+
+
+def required(path: tuple[str, ...]) -> list[str]:
+    """Its words, and the arguments that it must have, as they should be."""
+    needed = [p for p in find(path).params if p.param_type_name == "argument" and p.required]
+    return [*path, *(USUAL[str(p.name)][0] for p in needed)]
+
+
+def may_wait(words: Collection[str], env: Mapping[str, str]) -> bool:
+    """Whether it was asked to: only then may the server cut it short."""
+    flags = {flag(name) for name in WAITING}
+    return not flags.isdisjoint(words) or any(
+        variable.endswith(name.upper()) for variable in env for name in WAITING
+    )
+
+
+def _meant(parameter: Any, odd: bool) -> st.SearchStrategy[str]:
+    """The value of its variable."""
+    if getattr(parameter, "is_flag", False):
+        return st.sampled_from(SWITCHES)
+    return _value(str(parameter.name), odd)
+
+
+def _hostile_word() -> st.SearchStrategy[str]:
+    hostile = [HOSTILE["text"], HOSTILE["interval"], HOSTILE["integer"]]
+    # A byte that is no UTF-8 comes in as a lone surrogate; nothing that is 100,000 long does.
+    drawn = st.one_of(*hostile, st.sampled_from(["\udcff", "a\udc80'"])).map(str)
+    return drawn.filter(lambda text: len(text) < 10_000 and "\x00" not in text)
+
+
 def _said(parameter: Any, odd: bool) -> st.SearchStrategy[list[str]]:
     """A parameter as it is written."""
     if parameter.param_type_name == "argument":
@@ -111,10 +182,7 @@ def _value(name: str, odd: bool) -> st.SearchStrategy[str]:
         return st.sampled_from(USUAL[name])
     if name in WAITS:
         return st.sampled_from(WAITS[name])
-    hostile = [HOSTILE["text"], HOSTILE["interval"], HOSTILE["integer"]]
-    # A byte that is no UTF-8 comes in as a lone surrogate; nothing that is 100,000 long does.
-    drawn = st.one_of(*hostile, st.sampled_from(["\udcff", "a\udc80'"])).map(str)
-    return drawn.filter(lambda text: len(text) < 10_000 and "\x00" not in text)
+    return _hostile_word()
 
 
 def run_command(words: list[str], env: Mapping[str, str]) -> Ended:

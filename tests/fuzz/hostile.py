@@ -45,8 +45,17 @@ _INTERVALS = [
 _INTEGERS = [0, -1, 2**31 - 1, -(2**31), 2**31, 2**63 - 1, -(2**63), 2**63, 65, 10**30]
 _NUMBERS = ["NaN", "Infinity", "-1", "0", "100.0001", "1e-30", "1e1000", "50.5", "fifty", ""]
 
-# Made once: drawn, it would take longer than the call.
-_MANY = ["book"] * 99_999 + [None]
+# Five fields, and yet no time; a time, and yet not five fields.
+_CRON = [
+    *("99 99 99 99 99", "$ $ $ $ $", "- - - - -", "a b c d e", "0\n2\t* * *", "0 2 * * * *", "@"),
+    *("@never", "@reboot", "0 seconds", "99999999999999999999 seconds", "1,2,,3 * * * *"),
+    *("*/0 * * * *", "1-0 * * * *"),
+    *("0 2 * * '", "0 2 * * *'); SELECT 1; --", "0 2 * * " + "1," * 50_000 + "1"),
+]
+
+# Made once: drawn, it would take longer than the call. Ten times as many take seconds, too long to
+# be drawn often.
+_MANY = ["book"] * 9_999 + [None]
 
 HOSTILE: dict[str, st.SearchStrategy[Value]] = {
     "text": _TEXT,
@@ -94,6 +103,13 @@ USUAL_BY_NAME: dict[str, list[Value]] = {
     "max_percent": [100],
     "every": ["1 day"],
 }
+# What each parameter of the type is given in every run, be it ever so short.
+ALWAYS: dict[str, list[Value]] = {
+    "interval": ["infinity", "178000000 years"],
+    "text[]": [["book", None], ["book"] * 100_000],
+}
+# Of these an odd value may be an order to wait. (So may max_replica_lag; but here is no replica.)
+WAITS = ("batch_pause", "max_wal_rate")
 # An hour is a pause that may be asked for; a test has no such time.
 PATIENT = {"batch_pause": ["-1 us", "infinity", "2 hours", "178000000 years", "", None]}
 
@@ -107,4 +123,6 @@ def hostile(name: str, type_: str) -> st.SearchStrategy[Value]:
     """What nobody should, and NULL."""
     if name in PATIENT:
         return st.sampled_from(PATIENT[name])
+    if name == "cron_expression":
+        return st.one_of(st.sampled_from(_CRON), HOSTILE[type_], st.none())
     return st.one_of(HOSTILE[type_], st.none())

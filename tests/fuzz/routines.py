@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.deploy.observe import run
 from tests.support.server import Connection
 
-from .hostile import Value, hostile, usual
+from .hostile import ALWAYS, USUAL, USUAL_BY_NAME, WAITS, Value, hostile, usual
 
 FIND = """
 SELECT n.nspname::text, p.proname::text, p.prokind = 'p', p.proargnames[1 : p.pronargs],
@@ -21,6 +21,10 @@ WHERE n.nspname = 'hotmesh_dba' AND left(p.proname, 1) <> '_'
    OR n.nspname = 'myapp' AND p.proname = 'prune'
 ORDER BY 1, 2
 """
+
+# The parameters that ask for a step, and the window without which there is none.
+STEPS = ("prune_", "strip_", "retention")
+MORE_STEPS = ("strip_attributes", "prune_streams", "prune_transient", "prune_signals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,13 @@ class Call:
         """What stands for the %s: as text, which the server reads as that type."""
         return [_as_sent(value) for value in self.arguments.values()]
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether it was asked to: only then may it take long. Only a procedure pauses."""
+        odd = {name for name in WAITS if name in self.arguments}
+        odd = {name for name in odd if self.arguments[name] not in USUAL_BY_NAME[name]}
+        return self.routine.commits and bool(odd)
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} => {value!r:.80}" for name, value in self.arguments.items())
         return f"{self.routine}({shown})"
@@ -88,6 +99,30 @@ def calls(routine: Routine) -> st.SearchStrategy[Call]:
         return Call(routine, arguments)
 
     return draw_call()
+
+
+def usual_call(routine: Routine) -> Call:
+    """One with nothing odd in it, that asks for every step."""
+    return Call(
+        routine,
+        {
+            name: (USUAL_BY_NAME.get(name) or USUAL[type_])[0]
+            for place, (name, type_) in enumerate(routine.parameters)
+            if place < routine.required or name.startswith(STEPS)
+        },
+    )
+
+
+def calls_always(routine: Routine) -> list[Call]:
+    """The usual one, each of its windows and lists in turn made hostile: the same in every run."""
+    usually = usual_call(routine).arguments
+    # A long list costs seconds with every step that looks at it: one will do.
+    fewer = {name: value for name, value in usually.items() if name not in MORE_STEPS}
+    return [
+        Call(routine, {**(fewer if type_ == "text[]" else usually), name: value})
+        for name, type_ in routine.parameters
+        for value in ALWAYS.get(type_, [])
+    ]
 
 
 def odd_ones(names: list[str]) -> st.SearchStrategy[set[str]]:

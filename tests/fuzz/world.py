@@ -25,6 +25,11 @@ SELECT (SELECT array_agg(j.id ORDER BY j.id) FROM {0}.jobs j
        (SELECT count(*) FROM {0}.worker_streams WHERE expired_at IS NULL),
        (SELECT count(*) FROM {0}.signal_registry WHERE expiry IS NULL OR expiry > now())
 """
+# Whose they are stands in the row.
+OF_APP = """
+SELECT '{0}', count(*), sum(hashtextextended(t.xmin || ' ' || t.ctid, 0))
+FROM hotmesh_dba.{0} t WHERE t.app = '{1}'
+"""
 # A row says which transaction wrote it: whatever is written anew shows.
 FINGERPRINT = """
 SELECT '{0}', count(*), sum(hashtextextended(t.xmin || ' ' || t.ctid || t.tableoid, 0)) FROM {0} t
@@ -66,7 +71,8 @@ class World:
     _tables: dict[str, list[str]] = field(default_factory=dict)
 
     def build(self) -> None:
-        """Make the apps, once."""
+        """Make the apps, once; pg_cron is said to be in another database."""
+        run(self.admin, """ALTER DATABASE fuzz SET "cron.database_name" = 'elsewhere'""")
         run(self.admin, f"CREATE ROLE pruner; GRANT pg_read_all_stats TO {self.owner}")
         for app in APPS:
             create_app(self.admin, app, owner=self.owner)
@@ -98,6 +104,13 @@ class World:
         theirs = [f"{app}.{table}" for app in APPS for table in self._tables[app]]
         rows = " UNION ALL ".join(FINGERPRINT.format(table) for table in [*ours, *theirs])
         return sorted(run(self.admin, f"{rows} UNION ALL {OBJECTS}"), key=str)
+
+    def neighbours(self, conn: Connection) -> list[Row]:
+        """The other app's rows, policies and records: no call that names the one may touch them."""
+        app = APPS[1]
+        rows = [FINGERPRINT.format(f"{app}.{table}") for table in self._tables[app]]
+        rows += [OF_APP.format(table, app) for table in ("policy", "run")]
+        return sorted(run(conn, " UNION ALL ".join(rows)), key=str)
 
     def kept(self, conn: Connection) -> list[Row]:
         """What must still be there."""

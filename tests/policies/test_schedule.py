@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from tests.conftest import NewApp
-from tests.deploy.observe import deploy, one, refused, run
+from tests.deploy.observe import contents, deploy, one, refused, run
 from tests.policies.calls import set_policy
 from tests.policies.cron import app_of_an_owner, make_app, server_with_cron, wait_for_jobs
 from tests.runs.work import Work, add_work, runs
@@ -185,6 +186,93 @@ def test_the_view_knows_every_way_to_call_us(mine: Connection) -> None:
     run(mine, "SELECT cron.schedule('not ours', '0 0 1 1 *', 'SELECT 1')")
     found = schedules(mine, "job_name, app, policy, last_status")
     assert found == [(name, app, policy, None) for name, (_, app, policy) in calls.items()]
+
+
+# --- two owners ------------------------------------------------------------------------------
+
+
+JOB = "hotmesh_dba myapp nightly"
+# What another owner may try against the job {id}, and what each is refused with: XX000 is
+# pg_cron's own, where it finds no job of that name that is the caller's.
+AGAINST_A_JOB = {
+    "UPDATE cron.job SET command = 'SELECT 1', active = false": "42501",
+    "UPDATE cron.job SET username = 'rival'": "42501",
+    "DELETE FROM cron.job": "42501",
+    "INSERT INTO cron.job (schedule, command, username)"
+    " VALUES ('* * * * *', 'SELECT 1', 'owner')": "42501",
+    "SELECT cron.unschedule({id})": "42501",
+    "SELECT cron.unschedule('hotmesh_dba myapp nightly')": "XX000",
+    "SELECT cron.alter_job({id}, command => 'SELECT 1')": "XX000",
+    "SELECT cron.alter_job({id}, active => false)": "XX000",
+    "SELECT cron.alter_job({id}, username => 'rival')": "XX000",
+    "SELECT cron.schedule_in_database('x', '* * * * *', 'SELECT 1', 'postgres', 'owner')": "42501",
+    "SELECT hotmesh_dba.schedule('myapp', 'nightly', '* * * * *')": "42501",
+    "SELECT hotmesh_dba.unschedule('myapp', 'nightly')": "42704",
+}
+# Those of his jobs that have run to their end.
+DETAILS = """
+SELECT DISTINCT ON (jobid) jobid, status, return_message FROM cron.job_run_details
+WHERE username = 'rival' AND status IN ('succeeded', 'failed') ORDER BY jobid, runid
+"""
+
+
+@pytest.fixture
+def rival(cron: PrivateServer, root: Connection) -> Iterator[Connection]:
+    """Another owner, of the app `theirs`, with the same right to pg_cron."""
+    run(root, "CREATE ROLE rival LOGIN; GRANT USAGE ON SCHEMA cron TO rival")
+    # pg_cron gives this to nobody; where an administrator does, it changes but one's own jobs.
+    run(root, "GRANT EXECUTE ON FUNCTION cron.alter_job TO rival")
+    create_app(root, "theirs", owner="rival")
+    deploy(root, "theirs")
+    with cron.connect(user="rival") as conn:
+        yield conn
+    run(root, "DELETE FROM cron.job; DELETE FROM hotmesh_dba.policy")
+    run(root, "DROP SCHEMA theirs CASCADE; DROP OWNED BY rival; DROP ROLE rival")
+
+
+def outcome_of(conn: Connection, statement: str) -> str | None:
+    try:
+        run(conn, statement)
+    except psycopg.Error as error:
+        return error.sqlstate
+    return None
+
+
+def test_neither_reaches_the_others(root: Connection, mine: Connection, rival: Connection) -> None:
+    """Not by our routines, nor by pg_cron's, nor by a job of his own that runs."""
+    add_work(root)
+    set_policy(mine, SIGNALS)
+    run(mine, NIGHTLY.replace("0 2 * * *", "0 0 1 1 *"))
+    set_policy(rival, SIGNALS, app="theirs")
+    job = "SELECT to_jsonb(j) FROM cron.job j WHERE j.username = 'owner'"
+    ((standing,),) = run(root, job)
+    before = contents(root, "myapp")
+
+    ended = {text: outcome_of(rival, text.format(id=standing["jobid"])) for text in AGAINST_A_JOB}
+    assert ended == AGAINST_A_JOB
+    assert schedules(rival) == []
+    assert run(root, job) == [(standing,)]
+
+    # A job of the name that the other one's has, and another that asks for all there is.
+    forced = COMMAND.replace("')", "', force => true)")
+    for name, command in ((JOB, COMMAND), ("forced", forced)):
+        run(rival, "SELECT cron.schedule(%s, '* * * * *', %s)", name, command)
+    assert run(root, job) == [(standing,)]
+    assert schedules(mine) == [(JOB, "myapp", "nightly", "owner")]
+    seen = [(JOB, "myapp", "nightly", "rival"), ("forced", "myapp", "nightly", "rival")]
+    assert schedules(rival) == seen
+    wait_for_jobs("both jobs", lambda: len(run(root, DETAILS)) == 2)
+    for _, status, message in run(root, DETAILS):
+        assert status == "failed"
+        assert "permission denied" in message
+    assert contents(root, "myapp") == before
+    assert runs(root) == []
+    assert run(root, job) == [(standing,)]
+    # His own ends by its name, and the other one's of that name stands.
+    run(rival, "SELECT cron.unschedule(%s)", JOB)
+    assert schedules(mine) == [(JOB, "myapp", "nightly", "owner")]
+    run(mine, END)
+    assert schedules(root, "job_name") == [("forced",)]
 
 
 # --- elsewhere -------------------------------------------------------------------------------
