@@ -317,7 +317,8 @@ class Snapshot(Fault):
 
     def strike(self, scene: Scene) -> int:
         with self.world.connect() as holder:
-            run(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            # Times are compared as text: the server's time zone may be changed meanwhile.
+            run(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL timezone = 'UTC'")
             before = run(holder, SEEN)
             hits = super().strike(scene)
             if run(holder, SEEN) != before:
