@@ -66,12 +66,14 @@ def _make_big(conn: Connection) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_sql_block_runs(document: Path, new_database: NewDatabase, role: NewRole) -> None:
     database = new_database()
+    typed_ones = [text for text in blocks(document, "sql") if not text.startswith(CRON)]
+    if database.server.major < 15 and any("ON PARAMETER" in text for text in typed_ones):
+        pytest.skip("PostgreSQL 14 cannot grant the setting of a parameter")
     roles = {name: role(name) for name in ROLES}
     world(database, roles, document)
     shown = [
         typed(database, re.sub(r"\b(?:app_owner|pruner)\b", lambda m: roles[m[0]], block))
-        for block in blocks(document, "sql")
-        if not block.startswith(CRON)
+        for block in typed_ones
     ]
     assert shown
     check = CHECKS.get(document.name)

@@ -104,7 +104,8 @@ def test_the_cascade_goes_while_prune_waits(
         error = task.exception()
     run(caller, "ROLLBACK" if error else "COMMIT")
     assert halves(conn) == (0, 0)
-    if isolation == "READ COMMITTED":
+    # On 14 what is said of a partitioned table's triggers does not reach its partitions' keys.
+    if isolation == "READ COMMITTED" or conn.info.server_version < 150000:
         assert error is None
         assert rows(conn).jobs == before.jobs - work.jobs - work.transient - 3
     else:
@@ -151,9 +152,10 @@ def test_a_leaf_goes(
     assert due(conn, options=ENGINE) == 0
 
 
+# On 14 its key to jobs is gone with the DETACH.
 REPLACED = (
     "ALTER TABLE myapp.jobs_attributes DETACH PARTITION {leaf};"
-    "ALTER TABLE {leaf} DROP CONSTRAINT jobs_attributes_job_id_fkey;"
+    "ALTER TABLE {leaf} DROP CONSTRAINT IF EXISTS jobs_attributes_job_id_fkey;"
     "CREATE TABLE myapp.fresh (LIKE myapp.jobs_attributes INCLUDING ALL);"
     "INSERT INTO myapp.fresh SELECT * FROM {leaf};"
     "ALTER TABLE myapp.jobs_attributes ATTACH PARTITION myapp.fresh"
