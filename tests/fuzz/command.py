@@ -80,8 +80,9 @@ def leaves(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 
 
 def find(path: tuple[str, ...]) -> Any:
-    """One of them."""
+    """One of them, with its options' variables."""
     command: Any = get_command(app)
+    name_variables(command)
     for word in path:
         command = command.commands[word]
     return command
@@ -121,11 +122,7 @@ def no_commands() -> st.SearchStrategy[list[str]]:
 
 def variables(path: tuple[str, ...]) -> st.SearchStrategy[dict[str, str]]:
     """Some of its options as the environment gives them, hostile or as they should be."""
-    command: Any = get_command(app)
-    name_variables(command)
-    for word in path:
-        command = command.commands[word]
-    named = [p for p in command.params if p.param_type_name == "option" and p.envvar]
+    named = [p for p in find(path).params if p.param_type_name == "option" and p.envvar]
 
     @st.composite
     def draw_variables(draw: st.DrawFn) -> dict[str, str]:

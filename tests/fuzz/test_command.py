@@ -52,12 +52,6 @@ ENV = {"PATH": "/nowhere", "HOME": "/nowhere"}
 MORE = settings(FUZZ, max_examples=2 * FUZZ.max_examples)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """An empty directory, for the shells' files."""
-    return tmp_path
-
-
 def test_the_documented_codes_are_known() -> None:
     assert {0, 1, 2, 3, 4, 5, 6} == CODES
     assert len(COMMANDS) > 15
@@ -93,19 +87,19 @@ def test_its_variables_are_options(
 @MORE
 @given(words=no_commands(), shell=st.sampled_from(["bash", "zsh", "fish", "none", None]))
 def test_what_is_no_command_changes_nothing(
-    world: World, dsn: str, home: Path, words: list[str], shell: str | None
+    world: World, dsn: str, tmp_path: Path, words: list[str], shell: str | None
 ) -> None:
     """Beyond what --install-completion says that it writes."""
     world.renew()
     before = world.everything()
     found = {"return_value": (shell, shell)} if shell else {"side_effect": ShellDetectionFailure}
     with mock.patch("shellingham.detect_shell", **found):
-        ended = run_command(words, {**ENV, "HOTMESH_DBA_DSN": dsn, "HOME": str(home)})
+        ended = run_command(words, {**ENV, "HOTMESH_DBA_DSN": dsn, "HOME": str(tmp_path)})
     note(ended.err[:2000])
     assert world.everything() == before
     assert ended.code in CODES
-    assert "--install-completion" in words or not list(home.iterdir())
-    for path in home.iterdir():
+    assert "--install-completion" in words or not list(tmp_path.iterdir())
+    for path in tmp_path.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     check_output(ended, as_json=False)
 

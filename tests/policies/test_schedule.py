@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from tests.conftest import NewApp
-from tests.deploy.observe import contents, deploy, one, refused, run
+from tests.deploy.observe import contents, deploy, one, refused, run, sqlstate
 from tests.policies.calls import set_policy
 from tests.policies.cron import app_of_an_owner, make_app, server_with_cron, wait_for_jobs
 from tests.runs.work import Work, add_work, runs
@@ -230,14 +229,6 @@ def rival(cron: PrivateServer, root: Connection) -> Iterator[Connection]:
     run(root, "DROP SCHEMA theirs CASCADE; DROP OWNED BY rival; DROP ROLE rival")
 
 
-def outcome_of(conn: Connection, statement: str) -> str | None:
-    try:
-        run(conn, statement)
-    except psycopg.Error as error:
-        return error.sqlstate
-    return None
-
-
 def test_neither_reaches_the_others(root: Connection, mine: Connection, rival: Connection) -> None:
     """Not by our routines, nor by pg_cron's, nor by a job of his own that runs."""
     add_work(root)
@@ -248,7 +239,7 @@ def test_neither_reaches_the_others(root: Connection, mine: Connection, rival: C
     ((standing,),) = run(root, job)
     before = contents(root, "myapp")
 
-    ended = {text: outcome_of(rival, text.format(id=standing["jobid"])) for text in AGAINST_A_JOB}
+    ended = {text: sqlstate(rival, text.format(id=standing["jobid"])) for text in AGAINST_A_JOB}
     assert ended == AGAINST_A_JOB
     assert schedules(rival) == []
     assert run(root, job) == [(standing,)]

@@ -212,9 +212,9 @@ def test_what_it_says_at_the_end(conn: Connection, work: Work) -> None:
     assert times[0] <= done.signals_until <= done.started_at
 
 
-def test_what_it_says_of_more_than_it_looks_at_again(conn: Connection, app: NewApp) -> None:
+@pytest.mark.usefixtures("deployed")
+def test_what_it_says_of_more_than_it_looks_at_again(conn: Connection) -> None:
     """Behind many messages the last look is at a sample of their pages."""
-    deploy(conn, app())
     many = 24_000
     run(
         conn,

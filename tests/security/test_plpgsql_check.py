@@ -14,15 +14,13 @@ import pytest
 from tests.conftest import NewDatabase
 from tests.deploy.observe import deploy, one, run
 from tests.deploy.plain import install_plain
-from tests.support.installation import offers
+from tests.support.debian import pg_config_with
 from tests.support.layout import create_app
 from tests.support.server import Connection, PrivateServer
 from tests.upgrade.test_released import RELEASED
 
 pytestmark = pytest.mark.once
 
-PG_CONFIG = Path("/usr/lib/postgresql/15/bin/pg_config")
-PACKAGES = "postgresql-15 postgresql-15-plpgsql-check"
 INSTALLATIONS = ["fresh", "plain", *RELEASED]
 Finding = tuple[str, str]
 
@@ -67,9 +65,7 @@ def findings(conn: Connection) -> set[Finding]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivateServer]:
-    if not (PG_CONFIG.exists() and offers(PG_CONFIG, "plpgsql_check")):
-        pytest.skip(f"there is no plpgsql_check (Debian: apt-get install {PACKAGES})")
-    with PrivateServer(PG_CONFIG, in_memory=True) as private:
+    with PrivateServer(pg_config_with("plpgsql_check", "plpgsql-check"), in_memory=True) as private:
         yield private
 
 

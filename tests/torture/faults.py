@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -95,10 +96,12 @@ class Fault:
         """Do it, a few times; how often it was inside a batch."""
         return sum(self._strike_once(scene) for _ in range(self.strikes))
 
+    def _frozen(self, scene: Scene) -> AbstractContextManager[Pruner | None]:
+        """A pruner that stands still at this fault's moment."""
+        return frozen(scene.watcher, scene.pruners, scene.dice, scene.patience, self.moment)
+
     def _strike_once(self, scene: Scene) -> bool:
-        with frozen(
-            scene.watcher, scene.pruners, scene.dice, scene.patience, self.moment
-        ) as pruner:
+        with self._frozen(scene) as pruner:
             if pruner is None or pruner.pid is None:
                 return False
             scene.victim = pruner.pid
@@ -389,7 +392,7 @@ class FullDisk(Fault):
 
     def _strike_once(self, scene: Scene) -> bool:
         assert self.world.disk is not None
-        with frozen(scene.watcher, scene.pruners, scene.dice, scene.patience) as pruner:
+        with self._frozen(scene) as pruner:
             if pruner is None:
                 return False
             seen = scene.errors("53100")

@@ -87,7 +87,7 @@ def frozen(
     pruners: Sequence[Pruner],
     dice: random.Random,
     patience: float,
-    moment: str = IN_BATCH,
+    moment: str,
 ) -> Iterator[Pruner | None]:
     """A pruner that stands still inside a batch; None where none could be caught in time.
 
